@@ -1,0 +1,37 @@
+# Every target works on a fresh machine: it makes .venv and installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ODDLOG_DATA ?= $(wildcard $(abspath ../shared/data))
+export ODDLOG_DATA
+
+.PHONY: install demo test test-slow check format bench-parsing docs clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	touch $@
+
+demo: install        ## simulate a cluster, learn it, find its planted faults
+	$(BIN)/oddlog demo --out demo
+
+test: install        ## the default tests, under five minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: install   ## everything
+	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 3600
+
+check: install       ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis demo

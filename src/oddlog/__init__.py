@@ -1,0 +1,1 @@
+"""oddlog: find the odd lines in any log."""

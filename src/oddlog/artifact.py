@@ -1,0 +1,134 @@
+"""Files of a model folder: written whole or not at all, JSON and safetensors only, never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from oddlog.errors import ArtifactError
+
+FORMAT_VERSION = 1
+READABLE_VERSIONS = (1,)
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place when the block succeeds.
+
+    An older folder at ``path`` stays whole until the new one is complete; if the block raises, or
+    is interrupted, nothing of the new one remains.
+
+    Raises:
+        ArtifactError: ``path`` is something else than a folder that oddlog wrote (one with a
+            manifest) or an empty one.
+    """
+    if path.exists() and not _replaceable(path):
+        raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        staging.chmod(0o755)
+        yield staging
+        _swap(staging, path)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _replaceable(path: Path) -> bool:
+    return path.is_dir() and ((path / MANIFEST).exists() or not any(path.iterdir()))
+
+
+def _swap(staging: Path, path: Path) -> None:
+    if not path.exists():
+        staging.replace(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.replace(old / "model")
+    staging.replace(path)
+    shutil.rmtree(old)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, flush it to disk, then rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot read it: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: damaged: {error}; fit the model again") from None
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """Write named numpy arrays as safetensors, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.tmp")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, staging)
+    staging.replace(path)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray]:
+    """Read named numpy arrays.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: cannot read it: {error}; fit the model again") from None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a model folder's manifest and check its format version.
+
+    Raises:
+        ArtifactError: No model there, or one of a version that cannot be read.
+    """
+    if not (folder / MANIFEST).exists():
+        raise ArtifactError(f"{folder}: no oddlog model there; `oddlog fit` makes one")
+    manifest = read_json(folder / MANIFEST)
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version not in READABLE_VERSIONS:
+        raise ArtifactError(
+            f"{folder}: model format {version}, this oddlog reads {READABLE_VERSIONS}; "
+            "fit the model again, or use the oddlog that wrote it"
+        )
+    return manifest

@@ -1,0 +1,110 @@
+"""Settings: TOML text to frozen pydantic models and back, with errors that name the nearest key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from oddlog.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every group of settings: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def build(model: type[C], settings: Mapping[str, Any], where: str) -> C:
+    """Build a config from plain values.
+
+    Args:
+        model: The config's class.
+        settings: Its values, as read from TOML.
+        where: What to call the source of the values in an error.
+
+    Raises:
+        ConfigError: An unknown key (the nearest known one is named) or a value that does not fit.
+    """
+    try:
+        return model.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{where}: unknown setting {path!r}{_nearest(model, path)}") from None
+        raise ConfigError(f"{where}: {path or 'settings'}: {first['msg']}") from None
+
+
+def _nearest(model: type[BaseModel], path: str) -> str:
+    near = get_close_matches(path.rsplit(".", 1)[-1], model.model_fields, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(model.model_fields)}"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: The file is not there or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def to_toml(settings: Mapping[str, Any]) -> str:
+    """Write settings as TOML; keys with None are left out, as TOML has no null."""
+    return tomli_w.dumps(_without_none(settings))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turn ``["window.step=50", "loggpt.width=32"]`` into nested settings.
+
+    A value is read as TOML; what is not TOML is taken as a string.
+
+    Raises:
+        ConfigError: An item is not of the form ``name=value``.
+
+    Example:
+        >>> parse_assignments(["loggpt.width=32", "loggpt.score=worst"])
+        {'loggpt': {'width': 32, 'score': 'worst'}}
+    """
+    settings: dict[str, Any] = {}
+    for item in assignments:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {item}: expected NAME=VALUE, such as loggpt.width=32")
+        group = settings
+        *parents, leaf = name.strip().split(".")
+        for parent in parents:
+            group = group.setdefault(parent, {})
+        group[leaf] = _toml_value(text.strip())
+    return settings
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,102 @@
+"""The one interface of every detector, and the table of those that exist.
+
+A detector is one file that imports only ground, steps and ``oddlog.nn``, and one line in
+``DETECTORS``; the contract tests, the command line and the docs table follow from that line.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oddlog.config import Config
+from oddlog.errors import ConfigError
+from oddlog.events import Sequences
+from oddlog.findings import Explanation, Scores
+from oddlog.run import Run
+
+DETECTORS: dict[str, str] = {
+    "new_event": "oddlog.detectors.new_event:NewEvent",
+    "key_set": "oddlog.detectors.key_set:KeySet",
+    "counts": "oddlog.detectors.counts:Counts",
+    "loggpt": "oddlog.detectors.loggpt:LogGPT",
+}
+BASELINES = ("new_event", "key_set", "counts")
+
+
+class Detector(Protocol):
+    """What learns from sequences and scores sequences.
+
+    A Protocol, not a base class: what two detectors share is functions, called, not inherited.
+    ``config`` is the constructor's only argument; the constructor stores it and does nothing else.
+    """
+
+    name: ClassVar[str]
+    """Its key in ``DETECTORS``, in configs and in manifests."""
+    learns_from: ClassVar[Literal["normal", "labelled"]]
+    causal: ClassVar[bool]
+    """An event's score depends on no later event, so that it may be raised live."""
+    Config: ClassVar[type[Config]]
+
+    @property
+    def config(self) -> Any:
+        """The settings, an instance of ``Config``."""
+        ...
+
+    def __init__(self, config: Any) -> None: ...
+
+    def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
+        """Learn from ``train``; choose epochs and settings on ``valid``."""
+        ...
+
+    def score(self, sequences: Sequences) -> Scores:
+        """Score every sequence: pure, batched, deterministic, blind to labels.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        ...
+
+    def paper_rule(self, scores: Scores) -> NDArray[np.bool_] | None:
+        """Return (n,) the paper's own decision from ``scores.measures``, or None if it has none."""
+        ...
+
+    def explain(self, sequences: Sequences) -> list[Explanation]:
+        """Name each sequence's culprits, worst first, and what was expected there."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted state into a folder that exists: json and safetensors only."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ArtifactError: The folder is missing or damaged.
+        """
+        ...
+
+
+def detector_class(name: str) -> type[Detector]:
+    """Return the class that ``DETECTORS`` lists under a name, importing its module.
+
+    Raises:
+        ConfigError: No detector has that name, or an extra that it needs is not installed.
+    """
+    if name not in DETECTORS:
+        raise ConfigError(f"no detector named {name!r}; there are: {', '.join(DETECTORS)}")
+    module, _, attribute = DETECTORS[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise ConfigError(
+            f"detector {name!r} needs {error.name}: pip install 'oddlog[torch]'"
+        ) from None
