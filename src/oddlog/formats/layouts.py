@@ -59,6 +59,7 @@ class Layout:
 
 
 HEAD = "_head"
+_INDENT = 4  # of the pattern in the engine's messages
 _GROUP = re.compile(r"(?<!\\)\(\?P?<([A-Za-z_]\w*)>")
 
 CLOCK = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}"
@@ -284,8 +285,15 @@ def check_regex(pattern: str, what: str) -> None:
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:
-        reason = str(error).split("\n\nThis error")[0].removeprefix("regex error: ")
-        raise ConfigError(f"{what} {pattern!r}: {reason}") from None
+        raise ConfigError(f"{what} {pattern!r}: {_reason(str(error))}") from None
+
+
+def _reason(text: str) -> str:
+    """Put the engine's picture of a pattern, with a caret under the place, into one line."""
+    rows = text.split("\n\nThis error")[0].splitlines()
+    carets = [row.index("^") for row in rows if row.strip(" ^") == "" and "^" in row]
+    reason = rows[-1].removeprefix("error: ")
+    return f"{reason} at character {carets[0] - _INDENT + 1}" if carets else reason
 
 
 def capture_only(layout: Layout, wanted: Collection[str]) -> str:

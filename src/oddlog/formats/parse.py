@@ -199,7 +199,7 @@ def _peel_text(lines: pl.Series, settled: Plan) -> pl.DataFrame:
         message=_message(wanted),
         time_text=_time_text(wanted),
         level=_level(wanted),
-        host=_column("host", wanted),
+        host=_column("host", wanted).replace("-", None),  # RFC 5424 for none
         label=_label(wanted),
         session=_column(settled.field, wanted),
         **_pieces(wanted),
