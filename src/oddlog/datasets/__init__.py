@@ -1,0 +1,24 @@
+"""Data sets that are more than a log: sequences of ids, label files, and the named sets.
+
+``ids`` reads sequences and streams that exist only as template ids, ``labels`` reads label files
+and attaches them to sequences, ``named`` knows where the public sets lie below a data folder.
+Nothing is written or downloaded here.
+"""
+
+from oddlog.datasets.ids import IdDataset, IdStream, read_ids, read_stream
+from oddlog.datasets.labels import LabelReport, attach_labels, read_labels
+from oddlog.datasets.named import DATASETS, Dataset, RawDataset, open_dataset
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "IdDataset",
+    "IdStream",
+    "LabelReport",
+    "RawDataset",
+    "attach_labels",
+    "open_dataset",
+    "read_ids",
+    "read_labels",
+    "read_stream",
+]
