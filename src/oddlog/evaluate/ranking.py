@@ -1,0 +1,75 @@
+"""Scores against labels: what they can tell apart, whatever the threshold.
+
+Exact, with ties counted as scikit-learn does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oddlog.evaluate.bootstrap import Estimate, Figures, Resampling, estimates, ratio
+
+FALSE_POSITIVE_RATES = (0.001, 0.01)
+
+
+@dataclass(frozen=True)
+class RecallAt:
+    """The highest recall of any threshold with at most this false-positive rate."""
+
+    false_positive_rate: float
+    recall: Estimate
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What scores can tell apart, whatever the threshold.
+
+    Attributes:
+        auroc: Area under the ROC curve, a tie counted half.
+        auprc: Average precision, the sum of (rise in recall) * precision over distinct scores.
+        recall_at: At each of ``FALSE_POSITIVE_RATES``. Thresholds are chosen with the labels at
+            hand: a bound on what a calibration can reach, not a claim.
+    """
+
+    auroc: Estimate
+    auprc: Estimate
+    recall_at: tuple[RecallAt, ...]
+
+
+def rank(scores: NDArray[np.float64], truth: NDArray[np.bool_], how: Resampling) -> Ranking:
+    """Judge scores. A cell is a group of sequences that no figure can tell apart, by label.
+
+    Groups are the distinct scores, highest first; neighbouring groups without an anomaly are one,
+    which changes no figure: recall does not rise inside, and the ROC curve is flat there.
+    """
+    distinct, group = np.unique(-scores, return_inverse=True)
+    has_anomaly = np.bincount(group[truth], minlength=len(distinct)) > 0
+    opens = has_anomaly | np.concatenate([[True], has_anomaly[:-1]])
+    merged = np.cumsum(opens) - 1
+    cells = 2 * merged[group] + truth
+    figures = estimates(_ranking_figures, cells, 2 * int(merged[-1] + 1), how)
+    recall_at = tuple(RecallAt(rate, figures[str(rate)]) for rate in FALSE_POSITIVE_RATES)
+    return Ranking(figures["auroc"], figures["auprc"], recall_at)
+
+
+def _ranking_figures(counts: NDArray[np.float64]) -> Figures:
+    """Return the figures of Ranking, (b,) each, from (b, 2 G) counts of G groups, worst first."""
+    normal, anomalous = counts[:, 0::2], counts[:, 1::2]  # (b, G)
+    false, true = normal.cumsum(axis=1), anomalous.cumsum(axis=1)
+    n_normal, n_anomalous = false[:, -1], true[:, -1]
+    won = (anomalous * (n_normal[:, None] - false + normal / 2)).sum(axis=1)
+    precision = true / np.maximum(true + false, 1)
+    figures = {
+        "auroc": ratio(won, n_anomalous * n_normal),
+        "auprc": ratio((anomalous * precision).sum(axis=1), n_anomalous),
+    }
+    share = false / np.maximum(n_normal, 1)[:, None]
+    before = np.concatenate([np.zeros((len(true), 1)), true], axis=1)  # (b, G + 1)
+    for rate in FALSE_POSITIVE_RATES:
+        n_within = (share <= rate).sum(axis=1)
+        recall = ratio(before[np.arange(len(true)), n_within], n_anomalous)
+        figures[str(rate)] = np.where(n_normal > 0, recall, np.nan)
+    return figures
