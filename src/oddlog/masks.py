@@ -1,0 +1,224 @@
+r"""Named masks: what varies from line to line is replaced by what kind of thing it was.
+
+A mask turns ``blk_-160899`` into ``<BLOCK>`` and ``10.0.0.7:50010`` into ``<IP>``. The token says
+the kind instead of being ``<*>``, for three reasons. Drain does not count ``<*>`` as an equal
+token, so a message of mostly ``<*>`` is not even similar to itself and founds a new template every
+time it is seen, while ``<NUM>`` equals ``<NUM>``. A person reads ``lost <IP> after <NUM>``, not
+``lost <*> after <*>``. And a token of fixed text can never carry a part of the secret that it
+hides. ``<*>`` is left to Drain: it marks a place where unlike tokens met.
+
+Patterns are those of Rust's linear-time regex engine: no look-around, no back-references, no
+input that takes exponential time. A group named ``keep`` stays in front of the token, which is
+what a look-behind would have been for: ``(?P<keep>user=)\S+`` gives ``user=<NAME>``.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Self
+
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from oddlog.config import Config
+from oddlog.errors import ConfigError
+
+_HOUR = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2}| [A-Z]{3,4})?"
+_H = r"[0-9a-fA-F]"
+_IP4 = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?::[0-9]{1,5})?"
+
+# What each named mask replaces. Digits are [0-9]: an Arabic-Indic digit is text here. ``\B`` before
+# a sign that is no letter says "no letter before it" and costs nothing, where a kept group would
+# double the time of a mask: "x=-5" has a number with a sign, "part-5" has not.
+PATTERNS = MappingProxyType(
+    {
+        "secret": (
+            r"(?P<keep>(?i:\b(?:password|passwd|pwd|secret|token|api[_-]?key)) ?[=:] ?|\bBearer )"
+            r"[^\s,;&]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
+        ),
+        "url": r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s\"'<>\])]+",
+        "email": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
+        "time": (
+            r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}\.[0-9]{2}\.[0-9]{2}(?:\.[0-9]+)?\b"
+            rf"|\b[0-9]{{4}}[-/.][0-9]{{2}}[-/.][0-9]{{2}}(?:[T _-]{_HOUR}{_ZONE})?\b"
+            rf"|\b(?:{_DAY},? )?(?:{_MONTH} +[0-9]{{1,2}}|[0-9]{{1,2}}[ /-]{_MONTH}[ /-][0-9]{{4}})"
+            rf"[ :]{_HOUR}{_ZONE}(?: [0-9]{{4}})?\b"
+            rf"|\b{_HOUR}\b"
+        ),
+        "uuid": rf"\b{_H}{{8}}-{_H}{{4}}-{_H}{{4}}-{_H}{{4}}-{_H}{{12}}\b",
+        "mac": rf"\b{_H}{{2}}(?:(?::{_H}{{2}}){{5}}|(?:-{_H}{{2}}){{5}})\b",
+        "ip": (
+            rf"\b{_IP4}(?:,{_IP4})*\b"
+            rf"|\b(?:{_H}{{1,4}}:){{7}}{_H}{{1,4}}\b"
+            rf"|\b[23fF]{_H}{{3}}(?::{_H}{{1,4}})*::(?:{_H}{{1,4}}(?::{_H}{{1,4}})*\b)?"
+        ),
+        "host": r"\b[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+){2,}:[0-9]{1,5}\b",
+        "path": (
+            r"\B(?:/[\w.$@%+~=#&?<>*-]+){2,}/?"
+            r"|\b[A-Za-z]:\\[^\s\"',;]+|\\\\[\w.-]+\\[^\s\"',;]+"
+        ),
+        "block": r"\bblk_-?[0-9]+(?:_[0-9]+)?\b",
+        "id": r"\b[A-Za-z]\w*_-?[0-9]{3,}\w*",
+        "number": (r"(?:\B[-+])?\b[0-9]+(?:[.,:][0-9]+)*(?:[KMGTP]i?B?|B|ns|us|ms|s)?\b"),
+        "hex": rf"\b0[xX]{_H}+\b",
+        # Written as a number: of eight bare hexadecimal digits, one value in forty has no letter,
+        # and a field must not be <HEX> today and <NUM> tomorrow.
+        "bare_hex": rf"\b{_H}{{8,}}\b",
+        "bgl_node": r"\bR[0-9]{2}(?:-[A-Z]+[0-9]*(?::[A-Z][0-9]+)?)+\b",
+        "bgl_register": r"\b(?:fpr|gpr|[fr])[0-9]{1,2}\b",
+        "cluster_node": r"\b[a-z]{2}[0-9]{2,4}\b|#[0-9]+#",
+    }
+)
+TOKENS = MappingProxyType(
+    {
+        "number": "<NUM>",
+        "bare_hex": "<NUM>",
+        "bgl_node": "<NODE>",
+        "bgl_register": "<REGISTER>",
+        "cluster_node": "<NODE>",
+    }
+)
+"""The tokens that are not simply the mask's name in capitals."""
+
+GENERIC = (
+    *("secret", "url", "email", "time", "uuid", "mac", "ip", "host", "path"),
+    *("id", "hex", "bare_hex", "number"),
+)
+SETS = MappingProxyType(
+    {
+        "generic": GENERIC,
+        "hdfs": ("block", "ip", "path", "id", "number"),
+        "bgl": (
+            "bgl_node",
+            "time",
+            "ip",
+            "path",
+            "bgl_register",
+            "id",
+            "hex",
+            "bare_hex",
+            "number",
+        ),
+        "thunderbird": (*GENERIC[:-4], "cluster_node", *GENERIC[-4:]),
+        "syslog": GENERIC,
+        "none": (),
+    }
+)
+"""Masks by log layout, in the order in which they are applied: the more specific first, so that an
+address is gone before the numbers that it is made of are looked for."""
+
+
+class Masks(Config):
+    """Which masks are applied, in order: the user's own first, then named ones.
+
+    Attributes:
+        names: Keys of ``PATTERNS``.
+        own: The user's masks: a name in small letters and a pattern. ``{"job": "job-[0-9]+"}``
+            writes ``<JOB>``. They come first, as their author knows the log.
+
+    Raises:
+        ConfigError: An unknown name, or a pattern that cannot be used; says which.
+    """
+
+    names: tuple[str, ...] = GENERIC
+    own: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in PATTERNS:
+                near = get_close_matches(name, PATTERNS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PATTERNS)}"
+                raise ConfigError(f"masks.names: no mask named {name!r}; {hint}")
+        return names
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        for name, pattern in self.own.items():
+            if not re.fullmatch(r"[a-z]+(?:_[a-z]+)*", name):
+                raise ConfigError(
+                    f"masks.own: mask name {name!r}: small letters and underscores only, "
+                    "as a later mask must find no number in its token"
+                )
+            _check_pattern(f"masks.own.{name}", pattern)
+        return self
+
+    def steps(self) -> list[tuple[str, str]]:
+        """Return (pattern, token) of every mask, in the order in which they are applied."""
+        named = [(PATTERNS[name], token_of(name)) for name in self.names]
+        return [(pattern, token_of(name)) for name, pattern in self.own.items()] + named
+
+
+def masks_for(layout: str) -> Masks:
+    """Return the masks of a log layout; the generic ones for a layout without a set of its own."""
+    return Masks(names=SETS.get(layout, GENERIC))
+
+
+def token_of(name: str) -> str:
+    """Return what a mask writes.
+
+    Example:
+        >>> token_of("ip"), token_of("number"), token_of("job")
+        ('<IP>', '<NUM>', '<JOB>')
+    """
+    return TOKENS.get(name, f"<{name.upper()}>")
+
+
+def replacement(pattern: str, token: str) -> str:
+    """Return the replacement text for ``str.replace_all``: the kept group, then the token."""
+    return "${keep}" + token if "(?P<keep>" in pattern else token
+
+
+def mask(messages: pl.Series, masks: Masks) -> pl.Series:
+    """Replace what varies by tokens that name its kind.
+
+    One mask after the other over the whole column. Where at most half of the messages are distinct,
+    only those are masked: on BGL, one line in seven.
+
+    Args:
+        messages: (n,) String; null counts as empty.
+        masks: What to replace.
+
+    Returns:
+        (n,) String in the same order, under the same name, without nulls.
+
+    Example:
+        >>> mask(pl.Series(["lost 10.0.0.7:80 after 31.5 ms, user=bob"]), Masks()).item()
+        'lost <IP> after <NUM> ms, user=bob'
+    """
+    filled = messages.fill_null("")
+    if mostly_distinct(filled):
+        return _mask_each(filled, masks)
+    distinct = filled.unique()
+    return filled.replace_strict(distinct, _mask_each(distinct, masks), return_dtype=pl.String)
+
+
+def mostly_distinct(messages: pl.Series) -> bool:
+    """Return whether working on the distinct messages alone would not pay; an estimate."""
+    n_distinct = messages.to_frame().select(pl.first().approx_n_unique()).item()
+    return 2 * n_distinct > len(messages)
+
+
+def _mask_each(messages: pl.Series, masks: Masks) -> pl.Series:
+    for pattern, token in masks.steps():
+        messages = messages.str.replace_all(pattern, replacement(pattern, token))
+    return messages
+
+
+def _check_pattern(where: str, pattern: str) -> None:
+    try:
+        matches_nothing = pl.Series([""]).str.contains(pattern).item()
+    except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{where}: {pattern!r} is not a usable regular expression: {reason}; "
+            "look-around and back-references are not supported, a group (?P<keep>...) stays"
+        ) from None
+    if matches_nothing:
+        raise ConfigError(f"{where}: {pattern!r} matches the empty text; it would mask everything")
