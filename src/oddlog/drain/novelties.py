@@ -1,0 +1,109 @@
+"""Learning over columns of distinct messages, and the provisional ids of what is novel."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from oddlog.drain.grouped import split
+from oddlog.drain.settings import DrainConfig
+from oddlog.drain.tree import Tokens, Tree, text_of
+
+NOT_LEARNED = -1
+REMEMBERED = 4_000_000  # distinct masked messages, 12 bytes each
+
+
+class Learner:
+    """A tree that sees each distinct masked message once.
+
+    Fed a message again, Drain may place it elsewhere: a template or a branch founded since may be
+    closer. Remembering what was placed makes the outcome independent of repeats, and so of how a
+    log is cut into chunks. Only hashes of 64 bits are kept: of a million messages, two share one
+    with probability 3e-8. Beyond ``REMEMBERED`` messages repeats are learned anew, as Drain does.
+    """
+
+    def __init__(self, config: DrainConfig) -> None:
+        self.tree = Tree(config.depth, config.similarity, config.max_children, config.max_templates)
+        self._max_tokens = config.max_tokens
+        self._seen = pl.DataFrame(schema={"hash": pl.UInt64, "id": pl.Int32})
+
+    def learn(self, masked: pl.Series) -> NDArray[np.int32]:
+        """Return (n,) ids of distinct messages, learned in order; ``NOT_LEARNED`` without room."""
+        known = pl.DataFrame({"hash": masked.hash()}).join(
+            self._seen, on="hash", how="left", maintain_order="left"
+        )
+        is_new = known["id"].is_null()
+        # Drain is sequential: where a message goes depends on all before it.
+        learned = [self._learn_one(text) for text in masked.filter(is_new)]
+        ids = known["id"].fill_null(NOT_LEARNED).to_numpy(writable=True)
+        ids[is_new.to_numpy()] = learned
+        fresh = known.select("hash", pl.Series("id", ids)).filter(is_new)
+        self._seen = pl.concat([self._seen, fresh.head(REMEMBERED - self._seen.height)])
+        return ids
+
+    def _learn_one(self, text: str) -> int:
+        template_id = self.tree.learn(split(text, self._max_tokens))
+        return NOT_LEARNED if template_id is None else template_id
+
+
+class Novelties:
+    """The novel templates of one run: provisional ids -1, -2, ... in order of appearance.
+
+    One object serves all chunks of a file or a whole stream, and one message keeps its id. The
+    ids mean nothing to another object, and a message keeps its id only within the bound on memory
+    that ``DrainConfig.max_templates`` sets: all novelties beyond it share one last id.
+
+    Attributes:
+        n_lines: Lines that no template covered.
+        n_cut: Lines longer than the limits of the config, novel or not.
+    """
+
+    def __init__(self, config: DrainConfig) -> None:
+        self.config = config
+        self.n_lines = 0
+        self.n_cut = 0
+        self._learner = Learner(config)
+        self._examples: list[str] = []
+
+    @property
+    def n_templates(self) -> int:
+        """Number of novel templates so far."""
+        return len(self._learner.tree)
+
+    def text(self, template_id: int) -> str:
+        """Return a novel template as it is now, wildcards as ``<*>``."""
+        self._check(template_id)
+        index = -1 - template_id
+        if index == self.n_templates:
+            return "<*>"
+        return text_of(self._learner.tree.template(index))
+
+    def example(self, template_id: int) -> str:
+        """Return the first message of a novel template, as logged."""
+        self._check(template_id)
+        return self._examples[-1 - template_id]
+
+    def _check(self, template_id: int) -> None:
+        if not 0 <= -1 - template_id < len(self._examples):
+            raise KeyError(f"no novel template {template_id}; there are {len(self._examples)}")
+
+    def learn(self, distinct: pl.DataFrame) -> NDArray[np.int32]:
+        """Return (n,) negative ids of distinct masked messages (columns masked, example, n)."""
+        ids = self._learner.learn(distinct["masked"])
+        self.n_lines += int(distinct["n"].sum())
+        ids[ids == NOT_LEARNED] = self.config.max_templates
+        for position in first_of_new(ids, len(self._examples)):
+            self._examples.append(distinct["example"][position])
+        return -1 - ids
+
+    def templates(self) -> list[tuple[Tokens, str]]:
+        """Return the template and the example of each novelty that has one of its own."""
+        tree = self._learner.tree
+        return [(tree.template(i), self._examples[i]) for i in range(len(tree))]
+
+
+def first_of_new(ids: NDArray[np.int32], n_known: int) -> list[int]:
+    """Return where each id from ``n_known`` on first stands, in the order of the ids."""
+    unique, first = np.unique(ids, return_index=True)
+    return first[unique >= n_known].tolist()
