@@ -1,0 +1,407 @@
+"""What every detector of ``DETECTORS`` promises, whatever it is made of.
+
+A new detector gets these tests by its line in ``DETECTORS``. One that needs smaller settings to
+train in seconds names them in ``CONTRACT_SETTINGS``.
+"""
+
+import inspect
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from oddlog.config import Config, build, to_toml
+from oddlog.detectors import BASELINES, DETECTORS, Detector, detector_class
+from oddlog.errors import ConfigError, NotFittedError
+from oddlog.events import Sequences
+from oddlog.findings import Scores
+from oddlog.run import Run
+
+UNFINISHED = ("loggpt",)  # may be absent; every other name of DETECTORS has to import
+CONTRACT_SETTINGS = {
+    "loggpt": {
+        "layers": 2,
+        "heads": 2,
+        "width": 16,
+        "context": 32,
+        "epochs": 6,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+    },
+}
+N_NORMAL, N_PLANTED = 40, 10
+LABEL = "fault"
+TEXTS = (
+    "session opened",
+    "request received",
+    "read block",
+    "block sent",
+    "transfer finished",
+    "checksum verified",
+    "cache refreshed",
+    "session closed",
+    "exception while writing block",
+    "node unreachable, giving up",
+)
+LOAD_AND_SCORE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+import polars as pl
+from oddlog.detectors import detector_class
+from oddlog.events import Sequences
+folder = Path(sys.argv[2])
+offsets = np.load(folder / "offsets.npy")
+events = pl.read_parquet(folder / "events.parquet")
+ids = events["template_id"].to_numpy()
+sequences = Sequences.from_arrays(ids, offsets, [None] * (len(offsets) - 1))
+detector = detector_class(sys.argv[1]).load(folder / "detector", device="cpu")
+np.save(folder / "scores.npy", detector.score(replace(sequences, events=events)).sequence)
+"""
+
+
+def normal(rng):
+    """Draw a session that opens, moves some blocks, and closes."""
+    blocks = [2, 3] * rng.integers(1, 4)
+    return [0, 1, *blocks, 4, 5, *([6] if rng.random() < 0.5 else []), 7]
+
+
+def faulty(rng):
+    """Draw a session with templates that no normal one has, in an order that none has."""
+    return [0, 1, 8, *([3] * rng.integers(4, 7)), 8, 2, 9]
+
+
+def sessions(ids, labels):
+    sequences = Sequences.from_ids(ids, labels)
+    texts = pl.Series("message", [TEXTS[i] if 0 <= i < 10 else "?" for s in ids for i in s])
+    return replace(sequences, events=sequences.events.with_columns(texts))
+
+
+def training_sessions(learns_from, seed):
+    rng = np.random.default_rng(seed)
+    n_faulty = 60 if learns_from == "labelled" else 0
+    ids = [normal(rng) for _ in range(150)] + [faulty(rng) for _ in range(n_faulty)]
+    return sessions(ids, [""] * 150 + [LABEL] * n_faulty)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector fitted once for all tests of this module, and sessions to score."""
+
+    name: str
+    detector: Detector
+    test: Sequences
+    scores: Scores
+
+
+def class_or_skip(name) -> type[Detector]:
+    module, _, attribute = DETECTORS[name].partition(":")
+    absent = find_spec(module) is None or not hasattr(import_module(module), attribute)
+    if name in UNFINISHED and absent:
+        pytest.skip(f"{DETECTORS[name]} is not written yet")
+    return detector_class(name)
+
+
+def fit(name, seed=0) -> Detector:
+    cls = class_or_skip(name)
+    settings = build(cls.Config, CONTRACT_SETTINGS.get(name, {}), "CONTRACT_SETTINGS")
+    detector = cls(settings)
+    train, valid = (training_sessions(cls.learns_from, part) for part in (1, 2))
+    detector.fit(train, valid, Run(seed=seed, device="cpu"))
+    return detector
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def trained(request) -> Trained:
+    detector = fit(request.param)
+    rng = np.random.default_rng(3)
+    ids = [normal(rng) for _ in range(N_NORMAL)] + [faulty(rng) for _ in range(N_PLANTED)]
+    test = sessions(ids, [""] * N_NORMAL + [LABEL] * N_PLANTED)
+    return Trained(request.param, detector, test, detector.score(test))
+
+
+@pytest.fixture(params=DETECTORS)
+def detector_type(request) -> type[Detector]:
+    return class_or_skip(request.param)
+
+
+def close(scores):
+    return pytest.approx(scores, rel=1e-5, abs=1e-5)
+
+
+def prefixes(sequences):
+    """Return every proper prefix of every session, as live windows, session by session."""
+    firsts = np.repeat(sequences.offsets[:-1], sequences.lengths - 1)
+    lengths = np.concatenate([np.arange(1, n) for n in sequences.lengths])
+    n = len(lengths)
+    return Sequences(
+        events=sequences.events,
+        rows=np.concatenate(
+            [sequences.rows[f : f + k] for f, k in zip(firsts, lengths, strict=True)]
+        ),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        keys=pl.Series([f"prefix {i}" for i in range(n)]),
+        labels=pl.Series([None] * n, dtype=pl.String),
+        starts=np.ones(n, dtype=bool),
+        ends=np.zeros(n, dtype=bool),
+    )
+
+
+def causal_or_skip(trained):
+    if not trained.detector.causal:
+        pytest.skip(f"{trained.name} says that its event scores depend on later events")
+
+
+def test_the_class_carries_the_name_it_is_listed_under(detector_type):
+    assert DETECTORS[detector_type.name].endswith(f":{detector_type.__name__}")
+
+
+def test_the_class_says_what_it_learns_from(detector_type):
+    assert detector_type.learns_from in ("normal", "labelled")
+
+
+def test_config_is_the_only_constructor_argument(detector_type):
+    assert list(inspect.signature(detector_type.__init__).parameters) == ["self", "config"]
+
+
+def test_the_constructor_keeps_the_config(detector_type):
+    config = detector_type.Config()
+    assert detector_type(config).config == config
+
+
+def test_the_config_is_frozen_and_refuses_unknown_settings(detector_type):
+    assert issubclass(detector_type.Config, Config)
+    with pytest.raises(ConfigError, match="unheard_of"):
+        build(detector_type.Config, {"unheard_of": 1}, "test")
+
+
+def test_the_config_survives_toml(detector_type):
+    settings = CONTRACT_SETTINGS.get(detector_type.name, {})
+    for config in (detector_type.Config(), detector_type.Config(**settings)):
+        text = to_toml(config.model_dump())
+        assert build(detector_type.Config, tomllib.loads(text), "test") == config
+
+
+@pytest.mark.parametrize("step", ["score", "explain"])
+def test_what_needs_a_fitted_detector_says_so(detector_type, step):
+    detector = detector_type(detector_type.Config())
+    with pytest.raises(NotFittedError, match="fit"):
+        getattr(detector, step)(sessions([[0, 1]], [None]))
+
+
+def test_an_unfitted_detector_cannot_be_saved(detector_type, tmp_path):
+    with pytest.raises(NotFittedError, match="fit"):
+        detector_type(detector_type.Config()).save(tmp_path)
+
+
+def test_there_is_one_float32_score_for_each_sequence(trained):
+    found = trained.scores.sequence
+    assert (found.shape, found.dtype) == ((len(trained.test),), np.float32)
+
+
+def test_there_is_one_float32_score_for_each_event_or_none_at_all(trained):
+    found = trained.scores.event
+    assert found is None or (found.shape, found.dtype) == (trained.test.rows.shape, np.float32)
+
+
+def test_every_measure_is_beside_the_sequences_or_the_events(trained):
+    lengths = {len(measure) for measure in trained.scores.measures.values()}
+    assert lengths <= {len(trained.test), len(trained.test.rows)}
+
+
+def test_scores_are_finite(trained):
+    event = trained.scores.event
+    assert np.isfinite(trained.scores.sequence).all()
+    assert event is None or np.isfinite(event).all()
+
+
+def test_scores_are_not_all_the_same(trained):
+    assert len(np.unique(trained.scores.sequence)) > 1
+
+
+def test_planted_anomalies_outrank_normals(trained):
+    normals, planted = np.split(trained.scores.sequence, [N_NORMAL])
+    assert (planted[:, None] > normals).mean() >= 0.95
+
+
+def test_the_papers_rule_is_a_decision_for_each_sequence_or_none(trained):
+    found = trained.detector.paper_rule(trained.scores)
+    assert found is None or (found.shape, found.dtype) == ((len(trained.test),), np.bool_)
+
+
+def test_the_same_seed_gives_the_same_scores(trained):
+    again = fit(trained.name).score(trained.test)
+    assert again.sequence.tolist() == trained.scores.sequence.tolist()
+
+
+def test_scoring_twice_gives_the_same_scores(trained):
+    again = trained.detector.score(trained.test)
+    assert again.sequence.tolist() == trained.scores.sequence.tolist()
+
+
+def test_the_order_of_sequences_changes_nothing(trained):
+    order = np.random.default_rng(0).permutation(len(trained.test))
+    shuffled = trained.detector.score(trained.test.take(order))
+    assert shuffled.sequence == close(trained.scores.sequence[order])
+
+
+def test_the_company_of_other_sequences_changes_nothing(trained):
+    some = [0, N_NORMAL - 1, N_NORMAL, N_NORMAL + 1]
+    alone = [trained.detector.score(trained.test.take([i])).sequence[0] for i in some]
+    assert alone == close(trained.scores.sequence[some])
+
+
+def test_no_sequences_get_no_scores(trained):
+    nothing = np.array([], dtype=np.int64)
+    assert trained.detector.score(trained.test.take(nothing)).sequence.shape == (0,)
+
+
+def test_blanked_labels_change_nothing(trained):
+    blind = trained.detector.score(trained.test.without_labels())
+    assert blind.sequence.tolist() == trained.scores.sequence.tolist()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[0], [-1], [0, 1, 77, 2, 3, 4, 5, 7], [-1, -2, -3], [0, 1, *[2, 3] * 1000, 4, 5, 7]],
+    ids=["length one", "one unknown", "a template of no number", "all unknown", "2,000 events"],
+)
+def test_what_is_unusual_in_form_is_scored_too(trained, ids):
+    scores = trained.detector.score(sessions([[0, 1, 2, 3, 4, 5, 7], ids], [None, None]))
+    assert np.isfinite(scores.sequence).tolist() == [True, True]
+
+
+def test_an_unknown_template_makes_a_normal_session_no_less_anomalous(trained):
+    if trained.detector.learns_from == "labelled":
+        pytest.skip("a classifier may have learned that novelty means nothing")
+    usual, odd = [0, 1, 2, 3, 4, 5, 7], [0, 1, -1, 2, 3, 4, 5, 7]
+    scores = trained.detector.score(sessions([usual, odd], [None, None])).sequence
+    assert scores[1] > scores[0]
+
+
+def test_a_long_sequence_is_judged_to_its_end(trained):
+    usual = [0, 1, *[2, 3] * 1000, 4, 5, 7]
+    odd = [*usual[:-3], 8, 9, 8, 9, 8, 9, *usual[-3:]]
+    scores = trained.detector.score(sessions([usual, odd], [None, None])).sequence
+    assert scores[1] > scores[0]
+
+
+def test_saved_and_loaded_in_a_new_process_it_scores_the_same(trained, tmp_path):
+    (tmp_path / "detector").mkdir()
+    trained.detector.save(tmp_path / "detector")
+    np.save(tmp_path / "offsets.npy", trained.test.offsets)
+    trained.test.events.write_parquet(tmp_path / "events.parquet")
+    command = [sys.executable, "-c", LOAD_AND_SCORE, trained.name, str(tmp_path)]
+    subprocess.run(command, check=True)
+    found = np.load(tmp_path / "scores.npy")
+    assert found.tolist() == trained.scores.sequence.tolist()
+
+
+def test_what_it_saves_is_json_and_safetensors(trained, tmp_path):
+    trained.detector.save(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".toml"}
+
+
+def test_no_file_that_it_saves_holds_a_pickle(trained, tmp_path):
+    trained.detector.save(tmp_path)
+    heads = [path.read_bytes()[:4] for path in tmp_path.rglob("*") if path.is_file()]
+    assert heads
+    assert not [head for head in heads if head[:1] == b"\x80" or head[:2] == b"PK"]
+
+
+def test_every_sequence_has_an_explanation_under_its_key(trained):
+    keys = [explanation.key for explanation in trained.detector.explain(trained.test)]
+    assert keys == trained.test.keys.to_list()
+
+
+def test_planted_anomalies_have_culprits(trained):
+    explanations = trained.detector.explain(trained.test)[N_NORMAL:]
+    assert all(explanation.culprits for explanation in explanations)
+
+
+def test_culprits_are_events_of_their_own_sequence(trained):
+    sequences = trained.test.take(np.arange(len(trained.test))[::-1])
+    for i, explanation in enumerate(trained.detector.explain(sequences)):
+        rows = sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]].tolist()
+        rows.append(rows[-1])  # the position after the last event: the sequence stopped
+        assert [rows[culprit.position] for culprit in explanation.culprits] == [
+            culprit.row for culprit in explanation.culprits
+        ]
+
+
+def test_culprits_come_worst_first(trained):
+    for explanation in trained.detector.explain(trained.test):
+        scores = [culprit.score for culprit in explanation.culprits]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_expected_templates_have_probabilities(trained):
+    shares = [
+        share
+        for explanation in trained.detector.explain(trained.test)
+        for culprit in explanation.culprits
+        for _, share in culprit.expected
+    ]
+    assert all(0 <= share <= 1 for share in shares)
+
+
+def test_a_causal_detectors_score_never_falls_below_that_of_a_prefix(trained):
+    causal_or_skip(trained)
+    some = trained.test.take([0, 1, 2, N_NORMAL, N_NORMAL + 1])
+    live = trained.detector.score(prefixes(some)).sequence
+    bounds = np.concatenate([[0], np.cumsum(some.lengths - 1)])
+    highest = np.maximum.reduceat(live, bounds[:-1])
+    assert (highest <= trained.detector.score(some).sequence + 1e-5).all()
+
+
+def test_a_causal_detectors_event_scores_do_not_change_when_more_events_come(trained):
+    causal_or_skip(trained)
+    some = trained.test.take([0, N_NORMAL])
+    live = prefixes(some)
+    event, final = trained.detector.score(live).event, trained.detector.score(some).event
+    assert event is not None
+    assert final is not None
+    assert event == pytest.approx(final[live.rows], rel=1e-4, abs=1e-4)
+
+
+HDFS_NUMBERS = {  # 5,000 random normal sessions to learn from: precision and recall of the rule
+    "new_event": (0.99, 0.36),
+    "key_set": (0.99, 0.94),
+    "counts": (0.88, 0.998),
+}
+
+
+@pytest.fixture(scope="module")
+def hdfs(data_folder: Path) -> tuple[Sequences, Sequences]:
+    """Return 5,000 normal sessions of the full HDFS log, and all other sessions."""
+    stored = np.load(data_folder / "hdfs" / "hdfs_v1_sessions.npz")
+    labels = pl.Series(np.where(stored["labels"] > 0, "anomaly", ""))
+    everything = Sequences.from_arrays(stored["events"], stored["offsets"], labels)
+    normals = np.flatnonzero(stored["labels"] == 0)
+    learned = np.zeros(len(everything), dtype=bool)
+    learned[np.random.default_rng(3).choice(normals, 5000, replace=False)] = True
+    return everything.take(learned), everything.take(~learned)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_baselines_reach_their_known_numbers_on_hdfs(hdfs, name):
+    train, test = hdfs
+    cls = detector_class(name)
+    detector = cls(cls.Config())
+    detector.fit(train, train, Run())
+    flags = detector.paper_rule(detector.score(test))
+    assert flags is not None
+    hits = np.count_nonzero(flags & test.anomalous)
+    found = (hits / flags.sum(), hits / test.anomalous.sum())
+    assert found == pytest.approx(HDFS_NUMBERS[name], abs=0.02)
