@@ -177,6 +177,11 @@ def test_the_year_comes_from_the_file_unless_given(tmp_path: Path) -> None:
     assert years == [2005, 2010]
 
 
+def test_a_reference_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no zone"):
+        parse_lines(pl.Series(["x"]), "s", LAYOUTS["syslog"], reference=datetime(2024, 1, 1))
+
+
 def test_the_report_tells_what_was_not_plain(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     path.write_bytes(b"?\n2024-02-30 00:00:00 a\r\n\tb\xff\n2024-02-03 00:00:00 \0\n")

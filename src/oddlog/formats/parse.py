@@ -12,7 +12,7 @@ lines; what follows beyond them, like what stands before a file's first header, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -64,10 +64,6 @@ class Counts:
     n_bad_times: int = 0
     n_without_message: int = 0
 
-    def __add__(self, other: Counts) -> Counts:
-        """Add up, field by field."""
-        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -97,8 +93,10 @@ def plan(
     logfmt); anything else is a regex. Without ``session_by`` the layout's own rule holds.
 
     Raises:
-        ConfigError: The regex is not one, or has more than one group.
+        ConfigError: The regex is not one, or has more than one group; the reference has no zone.
     """
+    if reference is not None and reference.tzinfo is None:
+        raise ConfigError(f"reference time {reference}: it has no zone; give one, such as UTC")
     if session_by is None:
         field = "session" if "session" in layout.fields else None
         return Plan(source, layout, field, None if field else layout.session, reference)
