@@ -269,7 +269,7 @@ class Counts:
             config = settings.build(CountsConfig, read_json(folder / "config.json"), str(folder))
             vocabulary = arrays.pop("vocabulary")
             vectors = Vectors(**arrays)
-        except (ConfigError, KeyError, TypeError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector = cls(config)
         detector._model = Model.build(vocabulary, vectors, idf=config.idf)

@@ -216,7 +216,7 @@ class KeySet:
             config = settings.build(KeySetConfig, read_json(folder / "config.json"), str(folder))
             vocabulary = arrays.pop("vocabulary")
             sets = Sets(**arrays)
-        except (ConfigError, KeyError, TypeError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector = cls(config)
         detector._model = Model(vocabulary, sets)

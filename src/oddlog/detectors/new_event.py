@@ -138,7 +138,7 @@ class NewEvent:
         try:
             config = settings.build(NewEventConfig, read_json(folder / "config.json"), str(folder))
             vocabulary = arrays["vocabulary"]
-        except (ConfigError, KeyError, TypeError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector = cls(config)
         detector._vocabulary = vocabulary
