@@ -254,6 +254,16 @@ def test_a_session_goes_on_in_the_next_file_of_a_rotated_log():
     assert (len(sequences), sequences.ends.tolist()) == (1, [True])
 
 
+def test_a_session_never_goes_back_in_age_when_it_passes_to_a_source_that_lags():
+    lags = [log((t, "x"), source=source) for t, source in ((2, "b.log"), (3, "c.log"))]
+    events = pl.concat([log((0, "x"), (15, "x")), *lags])
+    window = Window.parse("session,age=10s")
+    grouper = Grouper(window)
+    stream = [part for part in (grouper.push(events), grouper.flush()) if part is not None]
+    assert Sequences.concat(stream).lengths.tolist() == [1, 3]
+    assert group(events, window)[0].lengths.tolist() == [1, 3]
+
+
 # Lines and time
 
 
