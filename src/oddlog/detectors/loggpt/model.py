@@ -1,0 +1,215 @@
+"""LogGPT's network and its first stage: a GPT-2 that learns to predict the next event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
+
+from oddlog.detectors.loggpt.config import LogGPTConfig
+from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
+from oddlog.nn.batches import Distinct, batch_ranges, pad, shuffled_batches
+from oddlog.nn.ranks import surprise_and_rank
+from oddlog.nn.training import Task
+
+SCORING_TOKENS = 32_768
+"""Padded tokens in a scoring batch: bounds memory, measured no faster beyond."""
+
+
+def new_network(config: LogGPTConfig, n_tokens: int, device: torch.device) -> GPT2LMHeadModel:
+    """Build a GPT-2 with random weights, drawn from torch's global generator on the CPU."""
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=n_tokens,
+            n_positions=config.context,
+            n_embd=config.width,
+            n_layer=config.layers,
+            n_head=config.heads,
+            resid_pdrop=config.dropout,
+            embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout,
+            bos_token_id=None,
+            eos_token_id=None,
+            use_cache=False,
+        )
+    )
+    nn.Module.to(model, device)
+    return model.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How expected each token of d distinct strings was, flat as ``Distinct.tokens``.
+
+    Attributes:
+        surprise: (t,) float32, -log p in nats; 0 where ``known`` is False.
+        rank: (t,) int64 from 0; 0 where ``known`` is False.
+        known: (t,) bool: the token is a candidate with a past, so that it could be predicted.
+    """
+
+    surprise: NDArray[np.float32]
+    rank: NDArray[np.int64]
+    known: NDArray[np.bool_]
+
+
+@torch.inference_mode()
+def judge(
+    model: GPT2LMHeadModel, strings: Distinct, progress: Callable[[int, int], None] | None = None
+) -> Judged:
+    """Score each token of each distinct string given the tokens before it.
+
+    Args:
+        model: The network, in evaluation mode.
+        strings: Distinct strings, each at most as long as the context.
+        progress: Called with (strings done, strings in all).
+    """
+    known = strings.tokens >= FIRST_CANDIDATE
+    known[strings.offsets[:-1]] = False
+    surprise = np.zeros(len(known), dtype=np.float32)
+    rank = np.zeros(len(known), dtype=np.int64)
+    for batch in batch_ranges(strings.lengths, SCORING_TOKENS):
+        tokens = pad(strings, batch).to(model.device)
+        targets = tokens[:, 1:]
+        wanted = targets >= FIRST_CANDIDATE
+        logits = candidate_logits(model, tokens[:, :-1], wanted)
+        values, ranks = surprise_and_rank(logits, targets[wanted] - FIRST_CANDIDATE)
+        span = slice(strings.offsets[batch.start], strings.offsets[batch.stop])
+        place = np.flatnonzero(known[span]) + span.start
+        surprise[place], rank[place] = values.cpu().numpy(), ranks.cpu().numpy()
+        if progress:
+            progress(batch.stop, len(strings))
+    return Judged(surprise, rank, known)
+
+
+@torch.inference_mode()
+def expect(
+    model: GPT2LMHeadModel, strings: Distinct, n_expected: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the likeliest tokens in each token's place, and their probabilities.
+
+    Returns:
+        Two arrays (t, n_expected) beside ``Distinct.tokens``, likeliest first; zeros in the place
+        of each string's first token, of which nothing is expected.
+    """
+    n_candidates = model.config.vocab_size - FIRST_CANDIDATE
+    n_kept = min(n_expected, n_candidates)
+    tokens_out = np.zeros((len(strings.tokens), n_kept), dtype=np.int64)
+    probabilities = np.zeros((len(strings.tokens), n_kept), dtype=np.float32)
+    has_past = np.ones(len(strings.tokens), dtype=bool)
+    has_past[strings.offsets[:-1]] = False
+    for batch in batch_ranges(strings.lengths, SCORING_TOKENS):
+        tokens = pad(strings, batch).to(model.device)
+        wanted = tokens[:, 1:] != PAD
+        logits = candidate_logits(model, tokens[:, :-1], wanted)
+        best = torch.softmax(logits.float(), dim=-1).topk(n_kept, dim=-1)
+        span = slice(strings.offsets[batch.start], strings.offsets[batch.stop])
+        place = np.flatnonzero(has_past[span]) + span.start
+        tokens_out[place] = best.indices.cpu().numpy() + FIRST_CANDIDATE
+        probabilities[place] = best.values.cpu().numpy()
+    return tokens_out, probabilities
+
+
+def candidate_logits(model: GPT2LMHeadModel, inputs: Tensor, wanted: Tensor) -> Tensor:
+    """Return the logits of every candidate (``END`` and the keys) at the wanted positions.
+
+    Args:
+        model: The network.
+        inputs: (B, T) int64 tokens; padding on the right, which no position before it sees.
+        wanted: (B, T) bool.
+
+    Returns:
+        (w, n_candidates), one row for each wanted position in row-major order.
+    """
+    hidden = model.transformer(input_ids=inputs).last_hidden_state  # (B, T, D)
+    return hidden[wanted] @ model.lm_head.weight[FIRST_CANDIDATE:].T  # (w, V')
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B token strings of one training step.
+
+    Attributes:
+        tokens: (B, T) int64, what was observed.
+        inputs: (B, T) int64, what the network is shown of it.
+        weights: (B,) float32, how much each string counts.
+    """
+
+    tokens: Tensor
+    inputs: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.tokens.to(device), self.inputs.to(device), self.weights.to(device))
+
+
+def next_event_loss(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
+    """Return the weighted mean of -log p(next token | past) over the known targets, in nats."""
+    targets = batch.tokens[:, 1:]
+    wanted = targets >= FIRST_CANDIDATE
+    logits = candidate_logits(model, batch.inputs[:, :-1], wanted)
+    losses = cross_entropy(logits, targets[wanted] - FIRST_CANDIDATE, reduction="none")
+    weights = batch.weights[:, None].expand_as(targets)[wanted]
+    return (losses * weights).sum() / weights.sum()
+
+
+def hide_some(
+    tokens: Tensor, config: LogGPTConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return (tokens, inputs): a few pasts cut off, and a few events shown as unknown.
+
+    Without this the embeddings of ``UNKNOWN`` and ``HIDDEN`` would never meet a gradient, and what
+    follows a new template, or the first events of a live window, would be predicted from noise.
+    """
+    n, longest = tokens.shape
+    filled = (tokens != PAD).sum(dim=1)
+    cut = torch.rand(n, generator=generator) < config.cut_rate
+    dropped = (torch.rand(n, generator=generator) * (filled - 1)).long() * cut  # 0: nothing
+    place = torch.arange(longest) + dropped[:, None]
+    tokens = torch.where(
+        place < longest, tokens.gather(1, place.clamp(max=longest - 1)), torch.tensor(PAD)
+    )
+    tokens[dropped > 0, 0] = HIDDEN
+    unknown = torch.rand(tokens.shape, generator=generator) < config.unknown_rate
+    inputs = tokens.masked_fill(unknown & (tokens > FIRST_CANDIDATE), UNKNOWN)
+    return tokens, inputs
+
+
+def language_model_task(
+    model: GPT2LMHeadModel, train: Distinct, valid: Distinct, config: LogGPTConfig
+) -> Task[Batch]:
+    """Return next-event prediction as a task of ``run_stage``.
+
+    Distinct strings are trained on, and validated on, with the weights of ``config.repeats``.
+    """
+    weights = torch.from_numpy(_weights(train, config)).float()
+    valid_weights = np.repeat(_weights(valid, config), valid.lengths)
+
+    def batches(generator: torch.Generator) -> Iterator[Batch]:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        order = shuffled_batches(train.lengths, config.batch_size, np.random.default_rng(seed))
+        for members in order:
+            tokens, inputs = hide_some(pad(train, members), config, generator)
+            yield Batch(tokens, inputs, weights[members]).to(model.device)
+
+    def validate() -> float:
+        judged = judge(model, valid)
+        surprise, weight = judged.surprise[judged.known], valid_weights[judged.known]
+        return float(np.average(surprise, weights=weight))
+
+    return Task(
+        n_batches=-(-len(train) // config.batch_size),
+        batches=batches,
+        loss=lambda batch: next_event_loss(model, batch),
+        validate=validate,
+    )
+
+
+def _weights(strings: Distinct, config: LogGPTConfig) -> NDArray[np.float64]:
+    return strings.counts.astype(np.float64) ** config.repeats

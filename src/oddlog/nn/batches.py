@@ -1,0 +1,100 @@
+"""Token strings to padded batches: each distinct string once, neighbours in length together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oddlog.encode import PAD, Chunks
+
+
+@dataclass(frozen=True, eq=False)
+class Distinct:
+    """The distinct token strings among c chunks, by rising length.
+
+    Attributes:
+        tokens: (t,) int64, the distinct strings one after the other.
+        offsets: (d + 1,) int64.
+        counts: (d,) int64, how often each occurs.
+        of_chunk: (c,) int64, the distinct string that each chunk is.
+    """
+
+    tokens: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    of_chunk: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(d,) number of tokens in each string, rising."""
+        return np.diff(self.offsets)
+
+
+def find_distinct(tokens: NDArray[np.int64], chunks: Chunks) -> Distinct:
+    """Reduce chunks of a flat token array to the distinct strings, comparing whole strings."""
+    strings, counts = [], []
+    of_chunk = np.empty(len(chunks.sizes), dtype=np.int64)
+    n_found = 0
+    for size in np.unique(chunks.sizes):
+        members = np.flatnonzero(chunks.sizes == size)
+        block = tokens[chunks.begins[members, None] + np.arange(size)]  # (members, size)
+        narrow = np.ascontiguousarray(block.astype(np.int32))
+        rows = narrow.view(np.dtype((np.void, narrow.dtype.itemsize * int(size)))).ravel()
+        _, first, inverse, count = np.unique(
+            rows, return_index=True, return_inverse=True, return_counts=True
+        )
+        strings.append(block[first].ravel())
+        counts.append(count)
+        of_chunk[members] = n_found + inverse
+        n_found += len(first)
+    all_counts = np.concatenate(counts) if counts else np.empty(0, dtype=np.int64)
+    sizes = np.repeat(np.unique(chunks.sizes), [len(count) for count in counts])
+    return Distinct(
+        tokens=np.concatenate(strings) if strings else np.empty(0, dtype=np.int64),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        counts=all_counts,
+        of_chunk=of_chunk,
+    )
+
+
+def batch_ranges(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[slice]:
+    """Yield runs of strings of rising length whose padded size stays within ``max_tokens``.
+
+    A single string longer than that is a batch of its own.
+    """
+    begin = 0
+    while begin < len(lengths):
+        end = begin + 1
+        while end < len(lengths) and (end + 1 - begin) * lengths[end] <= max_tokens:
+            end += 1
+        yield slice(begin, end)
+        begin = end
+
+
+def pad(distinct: Distinct, index: NDArray[np.integer] | slice) -> torch.Tensor:
+    """Return the chosen strings as a (B, T) int64 tensor, padded with ``PAD`` on the right."""
+    begins, lengths = distinct.offsets[:-1][index], distinct.lengths[index]
+    columns = np.arange(lengths.max())
+    place = np.minimum(begins[:, None] + columns, len(distinct.tokens) - 1)
+    block = np.where(columns < lengths[:, None], distinct.tokens[place], PAD)
+    return torch.from_numpy(block)
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Return index batches in random order, each of strings of nearly one length.
+
+    Strings are ordered by length with ties at random, cut into batches, and the batches shuffled:
+    hardly any padding, and no two epochs alike.
+    """
+    order = np.lexsort((generator.random(len(lengths)), lengths))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]

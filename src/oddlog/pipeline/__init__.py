@@ -1,0 +1,18 @@
+"""The main job: fit a pipeline on a log, score other logs with it."""
+
+from oddlog.pipeline.config import PipelineConfig, make_config
+from oddlog.pipeline.fit import fit, fit_sequences
+from oddlog.pipeline.model import Judge, Pipeline
+from oddlog.pipeline.prepare import mine_templates
+from oddlog.pipeline.result import Result
+
+__all__ = [
+    "Judge",
+    "Pipeline",
+    "PipelineConfig",
+    "Result",
+    "fit",
+    "fit_sequences",
+    "make_config",
+    "mine_templates",
+]

@@ -1,0 +1,82 @@
+"""The settings of a pipeline, and how TOML and ``--set`` become them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from oddlog.config import Config, build
+from oddlog.detectors import DETECTORS, detector_class
+from oddlog.drain import DrainConfig
+from oddlog.errors import ConfigError
+from oddlog.group import Window
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class PipelineConfig(Config):
+    """How a log becomes a fitted pipeline.
+
+    Attributes:
+        format: Name of a layout, a regex with named groups, or "auto".
+        session_by: Regex or field that gives sessions; None for the layout's own rule.
+        window: How events are cut into sequences; None to choose by what the log has.
+        cut: Cut normal data by time, or sessions at random.
+        train_share: Share for weights, vocabulary and templates.
+        valid_share: Share for choosing the epoch.
+        calibration_share: Share for p-values, seen by nothing else.
+        false_alarm_rate: Share of normal sequences that may be flagged.
+        drain: Settings of the template miner; its masks are the layout's unless given here.
+        detector: Name in ``DETECTORS``.
+        settings: The detector's own settings.
+    """
+
+    format: str = "auto"
+    session_by: str | None = None
+    window: Window | None = None
+    cut: Literal["time", "random"] = "time"
+    train_share: Share = 0.65
+    valid_share: Share = 0.1
+    calibration_share: Share = 0.25
+    false_alarm_rate: Share = 0.01
+    drain: DrainConfig = Field(default_factory=lambda: DrainConfig.model_validate({}))
+    detector: str = "loggpt"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> PipelineConfig:
+        if sum(self.shares) > 1 + 1e-9:
+            raise ValueError(f"the shares {self.shares} sum to more than 1")
+        return self
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of training, validation and calibration."""
+        return self.train_share, self.valid_share, self.calibration_share
+
+
+def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
+    """Build a pipeline's config from TOML values, in which a detector's group bears its name.
+
+    Both ``[loggpt] width = 32`` and ``window = "lines:100"`` are understood; the settings of a
+    detector are checked here, not when it is fitted.
+
+    Raises:
+        ConfigError: Unknown settings, or settings of a detector that is not the one chosen.
+    """
+    values = dict(settings)
+    if isinstance(values.get("window"), str):
+        values["window"] = Window.parse(values["window"])
+    name = values.get("detector", PipelineConfig().detector)
+    cls = detector_class(name) if isinstance(name, str) else None
+    own = dict(values.get("settings", {}))
+    for group in [key for key in values if key in DETECTORS]:
+        if group != name:
+            raise ConfigError(f"{where}: settings of {group!r}, but the detector is {name!r}")
+        own |= values.pop(group)
+    config = build(PipelineConfig, values | {"settings": own}, where)
+    if cls is not None:
+        build(cls.Config, own, f"{where}: {name}")
+    return config

@@ -1,0 +1,146 @@
+"""Fit a pipeline: prepare the log, let the detector and the baselines learn, calibrate, store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from oddlog.calibrate import calibrate
+from oddlog.config import build
+from oddlog.detectors import BASELINES, Detector, detector_class
+from oddlog.drain import Templates
+from oddlog.errors import LabelsError
+from oddlog.events import Sequences
+from oddlog.group import Window
+from oddlog.pipeline.config import PipelineConfig
+from oddlog.pipeline.model import Judge, Pipeline, make_manifest
+from oddlog.pipeline.prepare import prepare
+from oddlog.run import Run
+
+
+def fit(
+    sources: Sequence[str | Path],
+    config: PipelineConfig | None = None,
+    *,
+    model: str | Path | None = None,
+    labels: pl.DataFrame | None = None,
+    run: Run | None = None,
+) -> Pipeline:
+    """Learn what is ordinary in a log.
+
+    Args:
+        sources: Paths of one log; "-" is standard input.
+        config: Settings.
+        model: Folder to write the pipeline to. Checkpoints stand beside it while it is fitted.
+        labels: Table of session and label; known anomalies are kept from a detector that learns
+            from normal sequences. Labels inside the log are used the same way.
+        run: Seed, device, progress, and whether to resume.
+
+    Returns:
+        The fitted pipeline, already saved where ``model`` is given.
+    """
+    config, run = config or PipelineConfig(), run or Run()
+    cls = detector_class(config.detector)
+    prepared = prepare(
+        sources,
+        config,
+        labels=labels,
+        learns_from=cls.learns_from,
+        seed=run.seed,
+        progress=run.progress,
+    )
+    chosen = config.model_copy(
+        update={
+            "format": prepared.format,
+            "window": prepared.window,
+            "drain": prepared.templates.config,
+        }
+    )
+    run, checkpoints = _with_checkpoints(run, model)
+    pipeline = fit_sequences(
+        prepared.train,
+        prepared.valid,
+        prepared.calibration,
+        templates=prepared.templates,
+        config=chosen,
+        run=run,
+    )
+    manifest = make_manifest(
+        chosen,
+        seed=run.seed,
+        sources=sources,
+        report=prepared.report,
+        history=pipeline.manifest["history"],
+    )
+    pipeline = Pipeline(
+        chosen, pipeline.templates, pipeline.judge, pipeline.baselines, manifest, prepared.report
+    )
+    if model is not None:
+        pipeline.save(Path(model))
+        if checkpoints is not None:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    return pipeline
+
+
+def fit_sequences(
+    train: Sequences,
+    valid: Sequences,
+    calibration: Sequences,
+    *,
+    templates: Templates,
+    config: PipelineConfig,
+    run: Run | None = None,
+) -> Pipeline:
+    """Fit on parts that are already cut and carry template ids.
+
+    Args:
+        train: For weights and vocabulary.
+        valid: For choosing epochs.
+        calibration: For p-values; of normal sequences only.
+        templates: What the ids stand for.
+        config: Settings; without a window, sessions are assumed.
+        run: Seed, device, progress.
+    """
+    run = run or Run()
+    config = config.model_copy(update={"window": config.window or Window(by="session")})
+    cls = detector_class(config.detector)
+    detector = cls(build(cls.Config, config.settings, config.detector))
+    if detector.learns_from == "labelled" and not train.anomalous.any():
+        raise LabelsError(f"{config.detector} learns from labels, but training holds no anomaly")
+    normals = [part.take(~part.anomalous) for part in (train, valid, calibration)]
+    parts = normals if detector.learns_from == "normal" else [train, valid, normals[2]]
+    judge = _fit_one(detector, parts, config, run)
+    baselines = {}
+    for name in BASELINES:
+        if name == config.detector:
+            continue
+        baseline = detector_class(name)
+        run.progress(name, 0, 0)
+        baselines[name] = _fit_one(baseline(baseline.Config()), normals, config, run)
+    history = getattr(detector, "history", [])
+    manifest = make_manifest(config, seed=run.seed, sources=[], report=None, history=history)
+    return Pipeline(config, templates, judge, baselines, manifest)
+
+
+def _fit_one(
+    detector: Detector, parts: Sequence[Sequences], config: PipelineConfig, run: Run
+) -> Judge:
+    train, valid, calibration = (part.without_labels() for part in parts)
+    if detector.learns_from == "labelled":
+        train, valid = parts[0], parts[1]
+    detector.fit(train, valid, run)
+    scores = detector.score(calibration)
+    return Judge(detector, calibrate(scores.sequence, config.false_alarm_rate))
+
+
+def _with_checkpoints(run: Run, model: str | Path | None) -> tuple[Run, Path | None]:
+    """Keep checkpoints beside the model folder, unless the caller named a place for them."""
+    if model is None or run.checkpoints is not None:
+        return run, None
+    folder = Path(model).with_name(f".{Path(model).name}.checkpoints")
+    if not run.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Run(run.seed, run.device, folder, run.resume, run.progress), folder

@@ -1,0 +1,268 @@
+"""The fitted pipeline: templates, window, detector, calibration and baselines in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from oddlog.artifact import (
+    FORMAT_VERSION,
+    MANIFEST,
+    new_folder,
+    read_json,
+    read_manifest,
+    write_json,
+    write_text,
+)
+from oddlog.calibrate import Calibration
+from oddlog.config import build, read_toml, to_toml
+from oddlog.datasets import attach_labels
+from oddlog.detectors import Detector, detector_class
+from oddlog.drain import Novelties, Templates
+from oddlog.errors import ArtifactError, LabelsError
+from oddlog.evaluate import Evaluation, Resampling, evaluate
+from oddlog.events import Sequences
+from oddlog.group import group
+from oddlog.pipeline.config import PipelineConfig
+from oddlog.pipeline.prepare import Preparation, read_sources, with_templates
+from oddlog.pipeline.result import Result
+from oddlog.run import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A fitted detector with the calibration that turns its scores into p-values."""
+
+    detector: Detector
+    calibration: Calibration
+
+    def save(self, folder: Path) -> None:
+        """Write calibration.json and the detector's own files into a folder."""
+        write_json(folder / "calibration.json", self.calibration.to_json())
+        (folder / "detector").mkdir(parents=True, exist_ok=True)
+        self.detector.save(folder / "detector")
+
+    @classmethod
+    def load(cls, folder: Path, name: str, device: str) -> Judge:
+        """Read what ``save`` wrote."""
+        where = folder / "calibration.json"
+        calibration = Calibration.from_json(read_json(where), str(where))
+        return cls(detector_class(name).load(folder / "detector", device), calibration)
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """Everything that turns lines into a verdict, fitted; ``fit`` makes it.
+
+    Attributes:
+        config: Its settings, with the format and window that were chosen.
+        templates: Masks and templates, frozen.
+        judge: The detector and its calibration.
+        baselines: The trivial rules, fitted on the same data, by name.
+        manifest: What is known of the fit: seed, data, counts, training history.
+        report: What was done to the log; None for a pipeline that was loaded.
+    """
+
+    config: PipelineConfig
+    templates: Templates
+    judge: Judge
+    baselines: dict[str, Judge]
+    manifest: dict[str, Any]
+    report: Preparation | None = None
+
+    @property
+    def detector(self) -> Detector:
+        """The fitted detector."""
+        return self.judge.detector
+
+    @property
+    def calibration(self) -> Calibration:
+        """The detector's calibration."""
+        return self.judge.calibration
+
+    def calibration_note(self) -> str:
+        """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
+        calibration = self.calibration
+        asked, n = calibration.false_alarm_rate, len(calibration)
+        if missing := calibration.n_missing():
+            return (
+                f"{n:,} calibration sequences are too few for a false-alarm rate of {asked:.2%}: "
+                f"nothing can be flagged; give {missing:,} more, or ask for a higher rate"
+            )
+        low, high = calibration.interval()
+        return (
+            f"flags normal sequences at a rate of at most {asked:.2%}, by {n:,} calibration "
+            f"sequences; the realised rate should lie between {low:.2%} and {high:.2%}"
+        )
+
+    def read(
+        self,
+        sources: Sequence[str | Path],
+        *,
+        format: str | None = None,
+        labels: pl.DataFrame | None = None,
+        progress: Progress = silent,
+    ) -> tuple[Sequences, tuple[str, ...]]:
+        """Read a log the way the fitted one was read, and cut it by the same window rule.
+
+        Returns:
+            The sequences, without template ids, and notes for a person.
+        """
+        wanted = format or self.config.format
+        events, reads = read_sources(sources, wanted, self.config.session_by, progress)
+        assert self.config.window is not None  # noqa: S101 -- fit stores the one it chose
+        sequences, report = group(events, self.config.window)
+        notes = [*(read.summary() for read in reads), report.summary()]
+        if labels is not None:
+            sequences, label_report = attach_labels(sequences, labels)
+            notes.append(label_report.summary())
+        return sequences, tuple(notes)
+
+    def score(
+        self,
+        sources: Sequence[str | Path],
+        *,
+        format: str | None = None,
+        labels: pl.DataFrame | None = None,
+        progress: Progress = silent,
+    ) -> Result:
+        """Score logs.
+
+        Args:
+            sources: Paths; "-" is standard input.
+            format: Another format than the fitted log had.
+            labels: Table of session and label, shown in the result; scoring never sees them.
+            progress: Called as work goes on.
+        """
+        sequences, notes = self.read(sources, format=format, labels=labels, progress=progress)
+        return self.score_sequences(sequences, notes=notes, progress=progress)
+
+    def score_sequences(
+        self,
+        sequences: Sequences,
+        *,
+        notes: tuple[str, ...] = (),
+        progress: Progress = silent,
+    ) -> Result:
+        """Score windows; their events get template ids here unless they have them already."""
+        novel = Novelties(self.templates.config)
+        if "template_id" not in sequences.events.columns:
+            progress("templates", 0, 0)
+            sequences = with_templates(sequences, self.templates, novel)
+        progress("scoring", 0, 0)
+        scores = self.detector.score(sequences.without_labels())
+        if self.calibration.n_missing():
+            notes = (*notes, self.calibration_note())
+        n_novel = int((sequences.template_ids() < 0).sum())
+        if n_novel:
+            notes = (
+                *notes,
+                f"{n_novel:,} events of {novel.n_templates:,} templates unknown at fit time",
+            )
+        return Result(
+            sequences=sequences,
+            scores=scores,
+            calibration=self.calibration,
+            detector=self.detector,
+            text_of=lambda i: self.templates.text(i) if i >= 0 else novel.text(i),
+            notes=notes,
+        )
+
+    def evaluate(
+        self, result: Result, *, resampling: Resampling | None = None
+    ) -> dict[str, Evaluation]:
+        """Judge a result by its labels, the stored baselines on the same sequences beside it.
+
+        Returns:
+            Evaluations by detector name, this pipeline's own first.
+
+        Raises:
+            LabelsError: No sequence has a label.
+        """
+        known = result.sequences.labelled
+        if not known.any():
+            raise LabelsError("no sequence has a label: give --labels, or a log with label column")
+        sequences = result.sequences.without_labels()
+        truth = result.sequences.anomalous[known]
+        judged = {}
+        for name, judge in {self.detector.name: self.judge, **self.baselines}.items():
+            own = judge is self.judge
+            scores = result.scores if own else judge.detector.score(sequences)
+            calibration = result.calibration if own else judge.calibration
+            judged[name] = evaluate(
+                scores.sequence[known],
+                truth,
+                calibration.flags(scores.sequence)[known],
+                p_values=calibration.p_values(scores.sequence)[known],
+                resampling=resampling,
+            )
+        return judged
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder, whole or not at all; an older model there is replaced."""
+        with new_folder(folder) as staging:
+            write_text(staging / "config.toml", to_toml(self.config.model_dump()))
+            write_json(staging / "templates.json", self.templates.to_json())
+            self.judge.save(staging)
+            for name, judge in self.baselines.items():
+                judge.save(staging / "baselines" / name)
+            write_json(staging / MANIFEST, self.manifest)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> Pipeline:
+        """Read a model folder.
+
+        Raises:
+            ArtifactError: No model there, a damaged one, or one of another format version.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        config = build(PipelineConfig, read_toml(folder / "config.toml"), str(folder))
+        if config.window is None or config.detector != manifest.get("detector"):
+            raise ArtifactError(f"{folder}: config.toml and manifest disagree; fit it again")
+        return cls(
+            config=config,
+            templates=Templates.from_json(read_json(folder / "templates.json")),
+            judge=Judge.load(folder, config.detector, device),
+            baselines={
+                path.name: Judge.load(path, path.name, device)
+                for path in sorted((folder / "baselines").glob("*"))
+            },
+            manifest=manifest,
+        )
+
+
+def make_manifest(
+    config: PipelineConfig,
+    *,
+    seed: int,
+    sources: Sequence[str | Path],
+    report: Preparation | None,
+    history: Sequence[dict[str, float]],
+) -> dict[str, Any]:
+    """Describe a fit: enough to tell models apart and to repeat it."""
+    from oddlog import __version__
+
+    return {
+        "format_version": FORMAT_VERSION,
+        "oddlog": __version__,
+        "detector": config.detector,
+        "seed": seed,
+        "sources": [_identity(source) for source in sources],
+        "preparation": [] if report is None else report.lines(),
+        "history": list(history),
+    }
+
+
+def _identity(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if str(source) == "-" or not path.is_file():
+        return {"name": str(source)}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}

@@ -1,0 +1,251 @@
+"""From sources to parts that a detector can learn from: read, window, cut, drop, template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from oddlog.datasets import LabelReport, attach_labels
+from oddlog.drain import DrainConfig, Novelties, Templates
+from oddlog.errors import ConfigError
+from oddlog.events import Sequences, check_events, column
+from oddlog.formats import LAYOUTS, ReadReport, read_events
+from oddlog.group import GroupReport, Window, group
+from oddlog.masks import masks_for
+from oddlog.pipeline.config import PipelineConfig
+from oddlog.run import Progress, silent
+from oddlog.split import (
+    SplitReport,
+    check_no_leak,
+    cut_rows,
+    cut_sessions_at_random,
+    cut_sessions_by_time,
+)
+
+PARTS = ("training", "validation", "calibration")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was done to a log before a detector saw it, in words and counts.
+
+    Attributes:
+        reads: One report per source.
+        window: The rule, and why it was chosen.
+        groups: What the windows left out.
+        split: How sessions were cut; None where rows were.
+        labels: How many sessions a label file named.
+        sizes: Sequences in each part.
+        n_dropped: Labelled anomalies left out of each part, where a detector learns from normals.
+        n_templates: Templates mined from the training part.
+    """
+
+    reads: tuple[ReadReport, ...]
+    window: str
+    groups: tuple[GroupReport, ...]
+    split: SplitReport | None
+    labels: LabelReport | None
+    sizes: tuple[int, ...]
+    n_dropped: tuple[int, ...]
+    n_templates: int = 0
+
+    def lines(self) -> list[str]:
+        """Say it, one line each."""
+        told = [report.summary() for report in self.reads]
+        told.append(f"windows: {self.window}")
+        told += [report.summary() for report in self.groups]
+        if self.split is not None:
+            told.append(self.split.summary())
+        if self.labels is not None:
+            told.append(self.labels.summary())
+        if any(self.n_dropped):
+            dropped = ", ".join(f"{n:,} of {p}" for n, p in zip(self.n_dropped, PARTS, strict=True))
+            told.append(f"labelled anomalies left out: {dropped}")
+        sizes = ", ".join(f"{n:,} {part}" for n, part in zip(self.sizes, PARTS, strict=True))
+        told.append(f"sequences: {sizes}; {self.n_templates:,} templates in training")
+        return told
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Parts of a log with template ids, and what goes into the model folder beside the detector."""
+
+    train: Sequences
+    valid: Sequences
+    calibration: Sequences
+    templates: Templates
+    window: Window
+    format: str
+    report: Preparation
+
+
+def read_sources(
+    sources: Sequence[str | Path],
+    format: str,
+    session_by: str | None,
+    progress: Progress = silent,
+) -> tuple[pl.DataFrame, tuple[ReadReport, ...]]:
+    """Read every source into one table, by time where several have it.
+
+    Several sources are merged by time, each keeping its own order, so that a session written by
+    two hosts, or rotated files given in the order of their names, come out as they happened.
+    """
+    if not sources:
+        raise ConfigError("no log given: name one or more files, or - for standard input")
+    tables, reports = [], []
+    for number, source in enumerate(sources):
+        progress("reading", number, len(sources))
+        reference = None if source != "-" else datetime.now(tz=UTC)
+        events, report = read_events(source, format, session_by=session_by, reference=reference)
+        tables.append(check_events(events))
+        reports.append(report)
+    progress("reading", len(sources), len(sources))
+    events = pl.concat(tables, how="diagonal")
+    if len(tables) > 1 and column(events, "time").is_not_null().any():
+        clock = pl.col("time").forward_fill().over("source")
+        events = events.sort(clock, maintain_order=True, nulls_last=False)
+    return events, tuple(reports)
+
+
+def choose_window(events: pl.DataFrame, wanted: Window | None) -> tuple[Window, str]:
+    """Return the window rule, and in words what it is and why."""
+    if wanted is not None:
+        return wanted, f"{wanted} (as asked)"
+    sessions = column(events, "sessions")
+    if sessions.list.len().fill_null(0).sum():
+        return Window(by="session"), "session (the lines name sessions)"
+    if column(events, "time").is_not_null().any():
+        return Window.parse("time:60s"), "time:60s per source (no sessions, but times)"
+    return Window.parse("lines:100"), "lines:100 per source (neither sessions nor times)"
+
+
+def cut_parts(
+    events: pl.DataFrame, window: Window, config: PipelineConfig, seed: int
+) -> tuple[list[Sequences], tuple[GroupReport, ...], SplitReport | None]:
+    """Cut a log into training, validation and calibration before anything learns from it.
+
+    Raises:
+        ConfigError: Too little for three parts, or rows to be cut at random.
+    """
+    if window.by != "session":
+        if config.cut == "random":
+            raise ConfigError(f"windows {window} overlap in time: cut them by time, not at random")
+        grouped = [group(part, window) for part in cut_rows(events, config.shares)]
+        return [part for part, _ in grouped], tuple(report for _, report in grouped), None
+    sequences, report = group(events, window)
+    if config.cut == "time":
+        parts, split = cut_sessions_by_time(sequences, config.shares)
+    else:
+        parts, split = cut_sessions_at_random(sequences, config.shares, seed)
+    return [sequences.take(part) for part in parts], (report,), split
+
+
+def with_templates(sequences: Sequences, templates: Templates, novel: Novelties) -> Sequences:
+    """Return the same windows over a table with a ``template_id`` for each event."""
+    events = sequences.events.drop("template_id", strict=False)
+    ids = templates.match(events["message"], novel).alias("template_id")
+    return Sequences(
+        check_events(events.with_columns(ids)),
+        sequences.rows,
+        sequences.offsets,
+        sequences.keys,
+        sequences.labels,
+        sequences.starts,
+        sequences.ends,
+    )
+
+
+def drop_anomalies(parts: Sequence[Sequences]) -> tuple[list[Sequences], tuple[int, ...]]:
+    """Leave known anomalies out of each part, and count them.
+
+    Raises:
+        ConfigError: Nothing normal is left of a part.
+    """
+    kept = []
+    for part, name in zip(parts, PARTS, strict=True):
+        if len(part) and part.anomalous.all():
+            raise ConfigError(f"the {name} part holds nothing but labelled anomalies")
+        kept.append(part.take(~part.anomalous) if part.anomalous.any() else part)
+    return kept, tuple(int(part.anomalous.sum()) for part in parts)
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    config: PipelineConfig,
+    *,
+    labels: pl.DataFrame | None,
+    learns_from: str,
+    seed: int,
+    progress: Progress = silent,
+) -> Prepared:
+    """Read, window, cut and template a log; every step fitted on the training part alone."""
+    events, reads = read_sources(sources, config.format, config.session_by, progress)
+    window, why = choose_window(events, config.window)
+    progress("windows", 0, 0)
+    parts, groups, split = cut_parts(events, window, config, seed)
+    check_no_leak(*parts)
+    label_report = None
+    if labels is not None:
+        together, label_report = attach_labels(Sequences.concat(parts), labels)
+        owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        parts = [together.take(owner == number) for number in range(len(parts))]
+    n_dropped: tuple[int, ...] = (0, 0, 0)
+    if learns_from == "normal":
+        parts, n_dropped = drop_anomalies(parts)
+    progress("templates", 0, 0)
+    format = _common_format(config.format, reads)
+    templates = Templates(_drain_config(config.drain, format))
+    templates.learn(parts[0].events["message"])
+    templates.freeze()
+    novel = Novelties(templates.config)
+    parts = [with_templates(part, templates, novel) for part in parts]
+    report = Preparation(
+        reads=reads,
+        window=why,
+        groups=groups,
+        split=split,
+        labels=label_report,
+        sizes=tuple(len(part) for part in parts),
+        n_dropped=n_dropped,
+        n_templates=templates.n_templates,
+    )
+    return Prepared(*parts, templates=templates, window=window, format=format, report=report)
+
+
+def mine_templates(
+    sources: Sequence[str | Path], config: PipelineConfig, progress: Progress = silent
+) -> tuple[Templates, pl.DataFrame, tuple[str, ...]]:
+    """Mine the templates of logs.
+
+    Returns:
+        The templates; a table of source, line and template_id, one row per event; notes.
+    """
+    events, reads = read_sources(sources, config.format, config.session_by, progress)
+    progress("templates", 0, 0)
+    templates = Templates(_drain_config(config.drain, _common_format(config.format, reads)))
+    templates.learn(events["message"])
+    templates.freeze()
+    ids = templates.match(events["message"], Novelties(templates.config))
+    table = events.select("source", "line").with_columns(ids.alias("template_id"))
+    notes = [*(read.summary() for read in reads), f"{templates.n_templates:,} templates"]
+    return templates, table, tuple(notes)
+
+
+def _common_format(wanted: str, reads: Sequence[ReadReport]) -> str:
+    """Return the layout that every source has, so that later logs are read the same way."""
+    found = {report.format for report in reads}
+    if wanted == "auto" and len(found) == 1:
+        return found.pop()
+    return wanted
+
+
+def _drain_config(config: DrainConfig, format: str) -> DrainConfig:
+    if "masks" in config.model_fields_set:
+        return config
+    layout = LAYOUTS.get(format)
+    return config.model_copy(update={"masks": masks_for(layout.masks if layout else "generic")})
