@@ -92,7 +92,7 @@ GENERIC = (
 SETS = MappingProxyType(
     {
         "generic": GENERIC,
-        "hdfs": ("block", "ip", "path", "id", "number"),
+        "hdfs": ("block", "ip", "path", "number"),
         "bgl": (
             "bgl_node",
             "time",

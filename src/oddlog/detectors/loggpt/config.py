@@ -30,8 +30,8 @@ class LogGPTConfig(Config):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     patience: PositiveInt = 5
     repeats: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """How much a training sequence that occurs c times counts: c ** repeats. At 1 the network learns
-    how frequent things are (the paper), at 0 what can occur at all, which is the question here."""
+    """A training sequence that occurs c times counts c ** repeats. At 1 the network learns how
+    frequent things are (the paper), at 0 what can occur at all, which is the question here."""
     unknown_rate: Share = 0.01
     """Share of training events shown as unknown, so that what follows a new template is learned."""
     cut_rate: Share = 0.1
