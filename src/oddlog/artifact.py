@@ -56,8 +56,14 @@ def _swap(staging: Path, path: Path) -> None:
         staging.replace(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.replace(old / "model")
-    staging.replace(path)
+    try:
+        path.replace(old / "model")
+        staging.replace(path)
+    except BaseException:
+        if not path.exists():
+            (old / "model").replace(path)
+        shutil.rmtree(old)
+        raise
     shutil.rmtree(old)
 
 
@@ -100,8 +106,13 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
     """Write named numpy arrays as safetensors, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.tmp")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, staging)
-    staging.replace(path)
+    try:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, staging)
+        staging.chmod(0o644)  # safetensors lets only the owner read
+        staging.replace(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
 
 
 def load_arrays(path: Path) -> dict[str, NDArray]:
