@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,12 +40,28 @@ def build(model: type[C], settings: Mapping[str, Any], where: str) -> C:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}: unknown setting {path!r}{_nearest(model, path)}") from None
+            nearest = _nearest(_group_of(model, first["loc"]), str(first["loc"][-1]))
+            raise ConfigError(f"{where}: unknown setting {path!r}{nearest}") from None
         raise ConfigError(f"{where}: {path or 'settings'}: {first['msg']}") from None
 
 
-def _nearest(model: type[BaseModel], path: str) -> str:
-    near = get_close_matches(path.rsplit(".", 1)[-1], model.model_fields, n=1)
+def _group_of(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the innermost config on the way to a setting, through optional and listed ones."""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        model = next(_models_in(field.annotation), model) if field else model
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _nearest(model: type[BaseModel], name: str) -> str:
+    near = get_close_matches(name, model.model_fields, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(model.model_fields)}"
@@ -84,7 +100,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     A value is read as TOML; what is not TOML is taken as a string.
 
     Raises:
-        ConfigError: An item is not of the form ``name=value``.
+        ConfigError: An item is not of the form ``name=value``, or a name is both a value and a
+            group of others.
 
     Example:
         >>> parse_assignments(["loggpt.width=32", "loggpt.score=worst"])
@@ -93,18 +110,24 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for item in assignments:
         name, equals, text = item.partition("=")
-        if not equals or not name.strip():
+        *parents, leaf = name.strip().split(".")
+        if not equals or not all([*parents, leaf]):
             raise ConfigError(f"--set {item}: expected NAME=VALUE, such as loggpt.width=32")
         group = settings
-        *parents, leaf = name.strip().split(".")
         for parent in parents:
             group = group.setdefault(parent, {})
-        group[leaf] = _toml_value(text.strip())
+            if not isinstance(group, dict):
+                raise ConfigError(f"--set {item}: {parent} is both a value and a group of settings")
+        value = _toml_value(text.strip())
+        if isinstance(group.get(leaf), dict) and not isinstance(value, dict):
+            raise ConfigError(f"--set {item}: {leaf} is both a value and a group of settings")
+        group[leaf] = value
     return settings
 
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return read["value"] if len(read) == 1 else text  # a text of several lines may be TOML too
