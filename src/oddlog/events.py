@@ -133,16 +133,20 @@ class Sequences:
 
     def lines(self, index: int) -> pl.DataFrame:
         """Return window ``index`` as a table of events, in order."""
-        return self.events[self.rows[self.offsets[index] : self.offsets[index + 1]]]
+        return self.events[self.rows[self.offsets[:-1][index] : self.offsets[1:][index]]]
 
     def take(self, index: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> Sequences:
         """Return the chosen windows, in the order given, over a table of only their events.
 
         Args:
-            index: Window numbers, or a (n,) boolean mask.
+            index: Window numbers, negative ones counted from the last, or a (n,) boolean mask.
+
+        Raises:
+            IndexError: There is no window of that number, or the mask is of another length.
         """
-        chosen = np.asarray(index)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        wanted = np.asarray(index)
+        wanted = wanted if wanted.dtype == bool else wanted.astype(np.int64)  # [] is float
+        chosen = np.arange(len(self))[wanted]
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
@@ -205,7 +209,8 @@ class Sequences:
         """
         n = len(sequences)
         offsets = np.cumsum([0] + [len(ids) for ids in sequences]).astype(np.int64)
-        flat = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in sequences])
+        none = np.empty(0, dtype=np.int32)
+        flat = np.concatenate([none, *(np.asarray(ids, dtype=np.int32) for ids in sequences)])
         return Sequences.from_arrays(
             flat, offsets, labels if labels is not None else [None] * n, source=source
         )
