@@ -74,11 +74,11 @@ class Vocabulary:
         """Read what ``to_json`` gave.
 
         Raises:
-            ArtifactError: It is not a list of distinct whole numbers.
+            ArtifactError: It is not a list of distinct template ids, at least one.
         """
         if (
             not isinstance(value, list)
-            or not all(isinstance(item, int) for item in value)
+            or not all(type(item) is int and 0 <= item < 2**31 for item in value)
             or len(set(value)) != len(value)
             or not value
         ):
