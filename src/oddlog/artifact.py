@@ -34,8 +34,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         ArtifactError: ``path`` is something else than a folder that oddlog wrote (one with a
             manifest) or an empty one.
     """
-    if path.exists() and not _replaceable(path):
-        raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -47,8 +46,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def _replaceable(path: Path) -> bool:
-    return path.is_dir() and ((path / MANIFEST).exists() or not any(path.iterdir()))
+def check_replaceable(path: Path) -> None:
+    """Make sure that a model may be written to ``path``, best asked before the work is done.
+
+    Raises:
+        ArtifactError: ``path`` is something else than a folder that oddlog wrote (one with a
+            manifest) or an empty one.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).exists()):
+        raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
 
 
 def _swap(staging: Path, path: Path) -> None:

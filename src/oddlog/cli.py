@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from oddlog import __version__
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,18 +32,38 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Logs = Annotated[list[str], typer.Argument(metavar="FILE...", help="Log files; - reads stdin.")]
+Logs = Annotated[list[str], typer.Argument(metavar="FILE", help="Log files; - reads stdin.")]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="DIR", help="The model folder.")]
 Labels = Annotated[
     Path | None, typer.Option("--labels", metavar="CSV", help="Table of session and label.")
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", help="Layout name, or a regex with named groups.")
+    str | None,
+    typer.Option("--format", metavar="NAME", help="Layout, or a regex with named groups."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Where to write; by its suffix.")
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, mps.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as drain.depth=4; repeat."),
 ]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
+RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"oddlog {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Find the odd lines in any log."""
 
 
 @app.command()
@@ -49,11 +71,16 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for logs and model.")
     ] = Path("oddlog-demo"),
-    sessions: Annotated[int, typer.Option(min=200, help="Sessions to learn from.")] = 3000,
-    seed: Annotated[int, typer.Option(help="Seed of the logs and of the model.")] = 1,
-    top: Annotated[int, typer.Option(min=1, help="Odd sequences to show.")] = 3,
+    sessions: Annotated[
+        int, typer.Option(metavar="N", min=200, help="Sessions to learn from.")
+    ] = 3000,
+    seed: Seed = 1,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Odd sequences to show.")] = 3,
 ) -> None:
-    """Simulate a cluster, learn it, find its planted faults: about a minute, no download."""
+    """Simulate a cluster, learn it, find its planted faults.
+
+    Takes about a minute and downloads nothing.
+    """
     from oddlog import terminal
     from oddlog.demo import run_demo
     from oddlog.run import Run
@@ -67,31 +94,26 @@ def demo(
     terminal.show_verdicts(console, records, n_shown=top, n_sequences=len(found.result))
     console.print("\nplanted faults found, by kind:", style="bold")
     terminal.show_recall_by_class(console, found.by_kind)
-    own = found.evaluations[found.pipeline.detector.name].decision
-    console.print(
-        f"false alarms: {own.n_false_alarms} of {own.n_false_alarms + own.n_passed:,} normal "
-        f"sessions; the planted line is the first culprit in {found.culprits.first.text(2)} of "
-        f"the faults, among the first three in {found.culprits.first_three.text(2)}"
-    )
-    console.print(f"\nlogs and model are in {out}; next:", style="dim")
-    console.print(f"  oddlog score {out}/today/cluster.log --model {out}/model --explain")
+    terminal.show_notes(console, found.lines())
+    terminal.show_next(console, f"oddlog score {out}/today/cluster.log --model {out}/model")
 
 
 @app.command()
 def templates(
     logs: Logs,
-    out: Out = None,
-    format: Format = None,
-    top: Annotated[int, typer.Option(min=1, help="Templates to show.")] = 40,
-    set: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, such as drain.depth=4.")
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write an id for each event (.parquet).")
     ] = None,
+    format: Format = None,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Templates to show.")] = 40,
+    set: Settings = None,
 ) -> None:
-    """Mine templates: id, count, template, example; --out T.parquet gives an id for each line."""
+    """Mine the templates of a log: id, count, text, example."""
     from oddlog import terminal
     from oddlog.pipeline import mine_templates
 
     notes, console = _consoles()
+    _check_suffix(out, TABLE)
     config = _config(None, set, {"format": format})
     with terminal.progress_bars(notes) as progress:
         mined, ids, lines = mine_templates(logs, config, progress)
@@ -101,7 +123,7 @@ def templates(
     rows = mined.table().sort("count", "template_id", descending=[True, False]).to_dicts()
     if console.is_terminal:
         terminal.show_templates(console, rows, top)
-    else:
+    elif out is None:
         _print_json_lines(rows)
 
 
@@ -109,28 +131,32 @@ def templates(
 def fit(
     logs: Logs,
     model: ModelFolder,
-    detector: Annotated[str | None, typer.Option(help="See `oddlog detectors`.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(metavar="NAME", help="See `oddlog detectors`.")
+    ] = None,
     format: Format = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped fit.")] = False,
     window: Annotated[
         str | None,
-        typer.Option(help="session | lines:100 | lines:100/50 | time:60s | time:60s/30s"),
+        typer.Option(
+            metavar="RULE", help="session, lines:100, lines:100/50, time:60s, time:60s/30s."
+        ),
     ] = None,
     session_by: Annotated[
-        str | None, typer.Option(help="Regex or field that names a line's session.")
+        str | None,
+        typer.Option(metavar="REGEX", help="What names a line's session; or a field."),
     ] = None,
     false_alarm_rate: Annotated[
-        float | None, typer.Option(help="Share of normal sequences that may be flagged.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Of normal sequences, how many may be flagged."),
     ] = None,
     device: Device = "auto",
-    set: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, such as loggpt.width=32.")
-    ] = None,
+    set: Settings = None,
 ) -> None:
-    """Learn what is ordinary in a log, without labels, and write it to a model folder."""
+    """Learn what is ordinary in a log, without labels."""
     from oddlog import pipeline, terminal
     from oddlog.datasets import read_labels
     from oddlog.run import Run
@@ -150,13 +176,13 @@ def fit(
         try:
             fitted = pipeline.fit(logs, settings, model=model, labels=table, run=run)
         except KeyboardInterrupt:
-            typer.echo("stopped: no model was written; the same command with --resume continues",
-                       err=True)  # fmt: skip
+            notes.print("stopped: no model was written; the same command with --resume goes on")
             raise
     terminal.show_notes(notes, fitted.report.lines() if fitted.report else [])
     terminal.show_notes(notes, [fitted.calibration_note()])
     if console.is_terminal:
-        console.print(f"{fitted.detector.name} learned this log; the model is in {model}")
+        terminal.show_notes(console, [f"{fitted.detector.name} has learned this log"])
+        terminal.show_next(console, f"oddlog score FILE --model {model}")
     else:
         _print_json_lines([{"model": str(model), **fitted.manifest}])
 
@@ -165,37 +191,51 @@ def fit(
 def score(
     logs: Logs,
     model: ModelFolder,
-    out: Out = None,
-    format: Format = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Name the culprits.")] = False,
-    all: Annotated[bool, typer.Option("--all", help="Every sequence, not the odd ones.")] = False,
-    false_alarm_rate: Annotated[
-        float | None, typer.Option(help="Another rate than the model was fitted for.")
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write: .jsonl or .parquet.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Odd sequences to show at a terminal.")] = 10,
+    format: Format = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Name the culprits; always done at a terminal.")
+    ] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help="Every sequence, odd or not, as JSON lines.")
+    ] = False,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Another rate than the model was fitted for."),
+    ] = None,
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Odd sequences to show at a terminal.")
+    ] = 10,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 2 if anything is odd.")
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Score a log: the odd sequences at a terminal, JSON lines into a pipe, or a file."""
+    """Name the odd sequences of a log.
+
+    A terminal gets a table, a pipe JSON lines.
+    """
     import oddlog
     from oddlog import terminal
 
     notes, console = _consoles()
+    _check_suffix(out, RECORDS)
     with terminal.progress_bars(notes) as progress:
         result = oddlog.load(model, device).score(logs, format=format, progress=progress)
     if false_alarm_rate is not None:
         result = result.at(false_alarm_rate)
-    terminal.show_notes(notes, result.notes)
-    shown = console.is_terminal and out is None
-    records = result.records(every=all and not shown, explain=explain or shown)
-    if out is not None:
-        _write_records(out, records)
-    elif shown:
+    terminal.show_notes(notes, result.lines())
+    if out is not None and out.suffix in TABLE:
+        _write_table(out, result.verdicts(every=all, explain=explain))
+    elif out is not None:
+        _write_json_lines(out, result.records(every=all, explain=explain))
+    elif console.is_terminal and not all:
+        records = result.records(explain=True)
         terminal.show_verdicts(console, records, n_shown=top, n_sequences=len(result))
     else:
-        _print_json_lines(records)
+        _print_json_lines(result.records(every=all, explain=explain))
     if fail_on_anomaly and len(result.flagged()):
         raise _OddFound
 
@@ -205,27 +245,29 @@ def evaluate(
     logs: Logs,
     model: ModelFolder,
     labels: Labels = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write the figures: .json.")
+    ] = None,
     format: Format = None,
     device: Device = "auto",
 ) -> None:
-    """Judge a model on a labelled log, the trivial rules that were fitted with it beside it."""
+    """Judge a model on a labelled log, beside trivial rules."""
     import oddlog
     from oddlog import terminal
+    from oddlog.artifact import write_json
     from oddlog.datasets import read_labels
 
     notes, console = _consoles()
+    _check_suffix(out, JSON)
     table = None if labels is None else read_labels(labels)
     with terminal.progress_bars(notes) as progress:
         pipeline = oddlog.load(model, device)
         result = pipeline.score(logs, format=format, labels=table, progress=progress)
         progress("evaluating", 0, 0)
         found = pipeline.evaluate(result)
-    terminal.show_notes(notes, result.notes)
+    terminal.show_notes(notes, result.lines())
     record = {name: evaluation.to_dict() for name, evaluation in found.items()}
     if out is not None:
-        from oddlog.artifact import write_json
-
         write_json(out, record)
     if console.is_terminal:
         terminal.show_evaluations(console, found)
@@ -236,6 +278,7 @@ def evaluate(
 @app.command()
 def detectors() -> None:
     """List the detectors and their settings."""
+    from oddlog import terminal
     from oddlog.detectors import DETECTORS, detector_class
     from oddlog.errors import ConfigError
 
@@ -251,15 +294,10 @@ def detectors() -> None:
         settings = cls.Config().model_dump()
         rows.append({"detector": name, "learns_from": cls.learns_from, "causal": cls.causal,
                      "about": about, "settings": settings})  # fmt: skip
-    if not console.is_terminal:
+    if console.is_terminal:
+        terminal.show_detectors(console, rows)
+    else:
         _print_json_lines(rows)
-        return
-    for row in rows:
-        learns = f"learns from {row['learns_from']} sequences" if "about" in row else ""
-        console.print(f"[bold]{row['detector']}[/bold]  {learns}")
-        console.print(f"  {row.get('about', row.get('missing'))}", markup=False)
-        told = ", ".join(f"{k}={v}" for k, v in row.get("settings", {}).items())
-        console.print(f"  {told or 'no settings'}", style="dim", markup=False)
 
 
 class _OddFound(Exception):  # noqa: N818 -- an outcome, not an error
@@ -280,6 +318,8 @@ def main() -> None:
         # The reader of a pipe has gone: silence what the interpreter would flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        sys.exit(_fail(f"{error.filename or 'cannot go on'}: {error.strerror or error}"))
     except SystemExit as leaving:
         sys.exit(1 if leaving.code == 2 else leaving.code)
 
@@ -292,10 +332,17 @@ def _fail(message: str) -> int:
 
 
 def _consoles() -> tuple[Console, Console]:
-    """Return a console for notes and progress (standard error) and one for results."""
+    """Return a console for notes and progress (standard error) and one for results.
+
+    Whether a stream is a terminal is asked of the stream alone: a pipe gets JSON even where the
+    environment asks for colour.
+    """
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False), Console(highlight=False)
+    return (
+        Console(stderr=True, highlight=False, force_terminal=sys.stderr.isatty()),
+        Console(highlight=False, force_terminal=sys.stdout.isatty()),
+    )
 
 
 def _config(
@@ -316,34 +363,34 @@ def _config(
 
 
 def _print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
-    for record in records:
-        sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.writelines(_json_lines(records))
     sys.stdout.flush()
 
 
-def _write_records(path: Path, records: list[dict[str, Any]]) -> None:
-    import polars as pl
-
+def _write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     from oddlog.artifact import write_text
 
-    if path.suffix == ".parquet":
-        _write_table(path, pl.DataFrame(records, infer_schema_length=None))
-        return
-    if path.suffix not in (".jsonl", ".json", ".ndjson"):
-        _unknown_suffix(path)
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(path, text)
+    write_text(path, "".join(_json_lines(records)))
+
+
+def _json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for record in records:
+        yield json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _write_table(path: Path, table: pl.DataFrame) -> None:
-    if path.suffix != ".parquet":
-        _unknown_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.tmp")
-    table.write_parquet(staging)
-    staging.replace(path)
+    try:
+        table.write_parquet(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
 
 
-def _unknown_suffix(path: Path) -> None:
+def _check_suffix(out: Path | None, known: Sequence[str]) -> None:
+    """Refuse what cannot be written before the work is done, not after it."""
     from oddlog.errors import ConfigError
 
-    raise ConfigError(f"--out {path}: unknown suffix; use .parquet, or .jsonl where records go")
+    if out is not None and out.suffix not in known:
+        raise ConfigError(f"--out {out}: unknown suffix; use {' or '.join(known)}")

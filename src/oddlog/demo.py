@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,7 @@ from oddlog.evaluate import (
     culprit_accuracy,
     recall_by_class,
 )
-from oddlog.events import Sequences
+from oddlog.events import NORMAL, Sequences
 from oddlog.pipeline import Pipeline, Result, fit, make_config
 from oddlog.run import Run
 from oddlog.simulate import simulate, write
@@ -44,6 +44,20 @@ class Demo:
     by_kind: tuple[ClassRecall, ...]
     culprits: CulpritAccuracy
     evaluations: dict[str, Evaluation]
+
+    def lines(self) -> list[str]:
+        """Say how good the verdict is, one line each."""
+        own = self.evaluations[self.pipeline.detector.name].decision
+        ranked = ", ".join(
+            f"{name} {found.ranking.auprc.text(2)}" for name, found in self.evaluations.items()
+        )
+        return [
+            f"false alarms: {own.n_false_alarms} of {own.n_false_alarms + own.n_passed:,} normal "
+            "sessions",
+            f"the first culprit is a planted line in {self.culprits.first.text(2)} of the faults, "
+            f"one of the first three in {self.culprits.first_three.text(2)}",
+            f"ranking, 1 is perfect (AUPRC): {ranked}",
+        ]
 
 
 def run_demo(folder: Path, *, n_sessions: int, seed: int, run: Run) -> Demo:
@@ -78,9 +92,7 @@ def judge_demo(
     """Compare a verdict with the labels and the planted lines of a simulated log."""
     labelled, _ = attach_labels(result.sequences, labels)
     labelled = with_planted(labelled, planted)
-    result = Result(
-        labelled, result.scores, result.calibration, result.detector, result.text_of, result.notes
-    )
+    result = replace(result, sequences=labelled)
     anomalous = labelled.take(labelled.anomalous)
     return Demo(
         pipeline=pipeline,
@@ -97,12 +109,4 @@ def with_planted(sequences: Sequences, planted: pl.DataFrame) -> Sequences:
     events = sequences.events.drop("label", strict=False).join(
         kinds, on="line", how="left", maintain_order="left"
     )
-    return Sequences(
-        events.with_columns(pl.col("label").fill_null("")),
-        sequences.rows,
-        sequences.offsets,
-        sequences.keys,
-        sequences.labels,
-        sequences.starts,
-        sequences.ends,
-    )
+    return replace(sequences, events=events.with_columns(pl.col("label").fill_null(NORMAL)))

@@ -5,8 +5,12 @@ An ``Explanation`` speaks of rows and template ids; here they become lines of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
+
+import numpy as np
+import polars as pl
 
 from oddlog.events import Sequences, column
 from oddlog.findings import END, Explanation
@@ -14,42 +18,64 @@ from oddlog.findings import END, Explanation
 END_TEXT = "(end of the session)"
 TextOf = Callable[[int], str]
 """Template id to template text."""
+CULPRIT_COLUMNS: dict[str, pl.DataType] = {
+    "source": pl.String(),
+    "line": pl.Int64(),
+    "time": pl.String(),  # ISO 8601, null where the format has none
+    "text": pl.String(),  # the raw line, or the template where no raw line is kept
+    "message": pl.String(),  # what follows the line's header, or the template
+    "template": pl.String(),
+    "template_id": pl.Int64(),
+    "score": pl.Float64(),
+    "position": pl.Int64(),  # 0-based place in the sequence
+    "stopped": pl.Boolean(),  # the culprit is that nothing followed this line
+    "expected": pl.List(pl.Struct({"template": pl.String, "probability": pl.Float64})),
+}
+"""What a culprit's record holds, in its order."""
 
 
 def culprit_records(
-    explanation: Explanation, sequences: Sequences, text_of: TextOf
-) -> list[dict[str, Any]]:
-    """Return one mapping per culprit, worst first, ready for JSON.
+    explanations: Sequence[Explanation], sequences: Sequences, text_of: TextOf
+) -> list[list[dict[str, Any]]]:
+    """Return one mapping per culprit, worst first, for each sequence, ready for JSON.
 
-    Keys: ``source``, ``line``, ``text`` (the raw line, or the template where no raw line is kept),
-    ``template``, ``template_id``, ``score``, ``position`` (0-based place in the sequence),
-    ``stopped`` (the culprit is that nothing followed this line), ``expected``: a list of
-    ``template`` and ``probability``, likeliest first; the text of an expected end is ``END_TEXT``.
+    Keys are those of ``CULPRIT_COLUMNS``. ``expected`` lists what would have been normal, likeliest
+    first; the text of an expected end is ``END_TEXT``.
+
+    Args:
+        explanations: One for each sequence, in their order.
+        sequences: What was explained.
+        text_of: Template id to text.
     """
-    events = sequences.events
-    raw, ids = column(events, "raw"), events["template_id"]
-    n_events = dict(zip(sequences.keys, sequences.lengths.tolist(), strict=True))
-    records = []
-    for culprit in explanation.culprits:
-        template_id = ids[culprit.row]
-        template = text_of(template_id)
-        records.append(
-            {
-                "source": events["source"][culprit.row],
-                "line": events["line"][culprit.row],
-                "text": template if raw[culprit.row] is None else raw[culprit.row],
-                "template": template,
-                "template_id": template_id,
-                "score": culprit.score,
-                "position": culprit.position,
-                "stopped": culprit.position >= n_events[explanation.key],
-                "expected": [
-                    {
-                        "template": END_TEXT if expected == END else text_of(expected),
-                        "probability": probability,
-                    }
-                    for expected, probability in culprit.expected
-                ],
-            }
-        )
-    return records
+    culprits = [culprit for found in explanations for culprit in found.culprits]
+    n_culprits = [len(found.culprits) for found in explanations]
+    events = sequences.events[np.array([culprit.row for culprit in culprits], dtype=np.int64)]
+    templates = pl.Series([text_of(number) for number in events["template_id"]], dtype=pl.String)
+    position = np.array([culprit.position for culprit in culprits], dtype=np.int64)
+    table = pl.DataFrame(
+        {
+            "source": events["source"],
+            "line": events["line"],
+            "time": column(events, "time").dt.to_string("iso:strict"),
+            "text": column(events, "raw").fill_null(templates),
+            "message": column(events, "message").fill_null(templates),
+            "template": templates,
+            "template_id": events["template_id"].cast(pl.Int64),
+            "score": [culprit.score for culprit in culprits],
+            "position": position,
+            "stopped": position >= np.repeat(sequences.lengths, n_culprits),
+            "expected": [_expected(culprit.expected, text_of) for culprit in culprits],
+        },
+        schema=CULPRIT_COLUMNS,
+    )
+    records = iter(table.to_dicts())
+    return [list(islice(records, n)) for n in n_culprits]
+
+
+def _expected(
+    expected: Sequence[tuple[int, float]], text_of: TextOf
+) -> list[dict[str, str | float]]:
+    return [
+        {"template": END_TEXT if template == END else text_of(template), "probability": share}
+        for template, share in expected
+    ]

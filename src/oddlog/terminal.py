@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from textwrap import wrap
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -20,6 +22,11 @@ from oddlog.run import Progress as Report
 from oddlog.run import silent
 
 MIN_LINE = 20
+N_CULPRITS = 3
+N_EXPECTED, UNLIKELY = 3, 0.005
+SECONDS = 19  # characters of an ISO 8601 time up to its seconds
+TIME_OF_DAY = slice(11, SECONDS)
+FAINT = 0.5  # a culprit with less than this share of the worst one's score explains nothing
 
 
 def escape(text: str) -> str:
@@ -37,12 +44,18 @@ def escape(text: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return the escaped text, cut in the middle to a width, as both ends of a line tell."""
-    shown = escape(text)
-    if len(shown) <= width:
+    """Return the escaped text, cut in the middle to a width in cells, as both ends of a line tell.
+
+    Example:
+        >>> shorten("connection to 10.0.0.7 refused after 30 s", 24)
+        'connection to 1…ter 30 s'
+    """
+    if len(text) <= width and cell_len(shown := escape(text)) <= width:
         return shown
-    head = (width - 1) * 2 // 3
-    return f"{shown[:head]}…{shown[len(shown) - (width - 1 - head) :]}"
+    n_head = (width - 1) * 2 // 3
+    head = set_cell_size(escape(text[:width]), n_head)
+    tail = set_cell_size(escape(text[-width:])[::-1], width - 1 - n_head)[::-1]
+    return f"{head}…{tail}"
 
 
 @contextmanager
@@ -74,9 +87,27 @@ def progress_bars(console: Console) -> Iterator[Report]:
 
 
 def show_notes(console: Console, notes: Sequence[str]) -> None:
-    """Print what was done, one dim line each."""
+    """Print what was done: one line each, folded under itself where a person watches."""
     for note in notes:
-        console.print(Text(escape(note), style="dim"), soft_wrap=False)
+        _fold(console, note, style="dim")
+
+
+def _fold(console: Console, text: str, style: str = "", indent: str = "") -> None:
+    lines = [escape(text)]
+    if console.is_terminal:
+        lines = wrap(
+            lines[0],
+            console.width,
+            initial_indent=indent,
+            subsequent_indent=indent or "  ",
+            break_long_words=False,
+        )
+    console.print(Text("\n".join(lines), style=style), soft_wrap=True)
+
+
+def show_next(console: Console, command: str) -> None:
+    """Print the command that a person may want next, whole, so that it can be copied."""
+    console.print(Text.assemble(("next: ", "dim"), (escape(command), "bold")), soft_wrap=True)
 
 
 def show_verdicts(
@@ -98,28 +129,42 @@ def show_verdicts(
 
 
 def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> None:
-    head = Text(f"{number:>3}  ", style="dim")
-    head.append(shorten(str(record["key"]), 40), style="bold red")
-    head.append(
-        f"  score {record['score']:.3g}  p {record['p_value']:.2g}"
-        f"  {record['n_events']} events  lines {record['first_line']:,}-{record['last_line']:,}",
-        style="dim",
+    times = [str(record[name])[:SECONDS].replace("T", " ") for name in ("first_time", "last_time")]
+    when = f"  {times[0]} to {times[1][TIME_OF_DAY]}" if record["first_time"] else ""
+    key = shorten(str(record["key"]), max(MIN_LINE, console.width - len(when) - 5))
+    console.print(
+        Text.assemble((f"{number:>3}  ", "dim"), (key, "bold red"), (when, "dim")), soft_wrap=True
     )
-    console.print(head, soft_wrap=True)
-    for culprit in record.get("culprits", [])[:3]:
-        _show_culprit(console, culprit)
+    told = (
+        f"lines {record['first_line']:,}-{record['last_line']:,}, {record['n_events']:,} events; "
+        f"score {record['score']:.3g}, p {record['p_value']:.2g}"
+    )
+    if record["n_sources"] > 1:
+        told = f"and {record['n_sources'] - 1} more, {told}"
+    source = shorten(str(record["source"]), max(MIN_LINE, console.width - len(told) - 6))
+    console.print(Text(f"     {source} {told}", style="dim"), soft_wrap=True)
+    culprits = record.get("culprits") or []
+    for culprit in culprits[:N_CULPRITS]:
+        if culprit["score"] >= FAINT * culprits[0]["score"]:
+            _show_culprit(console, culprit, record["source"])
 
 
-def _show_culprit(console: Console, culprit: Mapping[str, Any]) -> None:
+def _show_culprit(console: Console, culprit: Mapping[str, Any], source: str) -> None:
     prefix = f"{culprit['line']:>9,} | "
     width = max(MIN_LINE, console.width - len(prefix))
-    console.print(Text.assemble((prefix, "cyan"), shorten(culprit["text"], width)), soft_wrap=True)
+    time = f"{culprit['time'][TIME_OF_DAY]} " if culprit["time"] else ""
+    message = shorten(culprit["message"], max(MIN_LINE, width - len(time)))
+    console.print(Text.assemble((prefix, "cyan"), (time, "dim"), message), soft_wrap=True)
     indent = " " * (len(prefix) - 2) + "| "
+    if culprit["source"] != source:
+        told = shorten(f"in {culprit['source']}", width)
+        console.print(Text(f"{indent}{told}", style="dim"), soft_wrap=True)
     if culprit["stopped"]:
         console.print(Text(f"{indent}nothing came after it", style="yellow"))
     elif culprit["template_id"] < 0:
         console.print(Text(f"{indent}never seen in training", style="yellow"))
-    for number, expected in enumerate(culprit["expected"]):
+    likely = [found for found in culprit["expected"] if found["probability"] >= UNLIKELY]
+    for number, expected in enumerate(likely[:N_EXPECTED]):
         word = "expected" if number == 0 else "      or"
         share = f"{expected['probability']:>4.0%} "
         room = max(MIN_LINE, width - len(word) - len(share) - 1)
@@ -127,6 +172,20 @@ def _show_culprit(console: Console, culprit: Mapping[str, Any]) -> None:
             Text(f"{indent}{word} {share}{shorten(expected['template'], room)}", style="green"),
             soft_wrap=True,
         )
+
+
+def show_detectors(console: Console, detectors: Sequence[Mapping[str, Any]]) -> None:
+    """Print each detector with what it is, what it learns from and its settings."""
+    for found in detectors:
+        if "missing" in found:
+            console.print(Text(found["detector"], style="bold"))
+            _fold(console, found["missing"], "yellow", "  ")
+            continue
+        learns = f"  learns from {found['learns_from']} sequences"
+        console.print(Text.assemble((found["detector"], "bold"), learns))
+        _fold(console, found["about"], indent="  ")
+        settings = ", ".join(f"{name}={value}" for name, value in found["settings"].items())
+        _fold(console, settings or "no settings", "dim", "  ")
 
 
 def show_templates(console: Console, rows: Sequence[Mapping[str, Any]], n_shown: int) -> None:
@@ -158,12 +217,13 @@ def show_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) ->
     first = next(iter(evaluations.values()))
     console.print(
         f"{first.n_sequences:,} sequences, {first.n_anomalous:,} of them anomalous; "
-        f"below each figure its {first.confidence:.0%} interval"
+        f"below each figure its {first.confidence:.0%} interval\n"
     )
     ranking = Table("detector", "AUPRC", "AUROC", box=None, header_style="bold", pad_edge=False)
     for name, found in evaluations.items():
         ranking.add_row(name, _cell(found.ranking.auprc), _cell(found.ranking.auroc, 4))
     console.print(ranking)
+    console.print()
     rates = Table("detector", "asked", "realised", "recall", "precision", "F1",
                   box=None, header_style="bold", pad_edge=False)  # fmt: skip
     for name, found in evaluations.items():

@@ -70,13 +70,14 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
     if isinstance(values.get("window"), str):
         values["window"] = Window.parse(values["window"])
     name = values.get("detector", PipelineConfig().detector)
-    cls = detector_class(name) if isinstance(name, str) else None
-    own = dict(values.get("settings", {}))
+    own: dict[str, Any] = {}
     for group in [key for key in values if key in DETECTORS]:
         if group != name:
             raise ConfigError(f"{where}: settings of {group!r}, but the detector is {name!r}")
+        if not isinstance(values[group], Mapping):
+            raise ConfigError(f"{where}: {group}: a group of settings, such as {group}.name=value")
         own |= values.pop(group)
-    config = build(PipelineConfig, values | {"settings": own}, where)
-    if cls is not None:
-        build(cls.Config, own, f"{where}: {name}")
+    config = build(PipelineConfig, values, where)
+    config = config.model_copy(update={"settings": config.settings | own})
+    build(detector_class(config.detector).Config, config.settings, f"{where}: {config.detector}")
     return config

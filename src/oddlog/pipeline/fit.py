@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from oddlog.artifact import check_replaceable
 from oddlog.calibrate import calibrate
 from oddlog.config import build
 from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Templates
+from oddlog.endings import Silences
 from oddlog.errors import LabelsError
 from oddlog.events import Sequences
 from oddlog.group import Window
@@ -41,9 +44,17 @@ def fit(
 
     Returns:
         The fitted pipeline, already saved where ``model`` is given.
+
+    Raises:
+        ArtifactError: ``model`` is something that must not be replaced; asked before all else.
+        ConfigError: Settings that do not fit the log, or too little of it.
+        FormatError: A source that cannot be read as a log.
+        LabelsError: Labels of another log, or none where the detector learns from them.
     """
     config, run = config or PipelineConfig(), run or Run()
     cls = detector_class(config.detector)
+    if model is not None:
+        check_replaceable(Path(model))
     prepared = prepare(
         sources,
         config,
@@ -65,6 +76,7 @@ def fit(
         prepared.valid,
         prepared.calibration,
         templates=prepared.templates,
+        silences=prepared.silences,
         config=chosen,
         run=run,
     )
@@ -75,9 +87,7 @@ def fit(
         report=prepared.report,
         history=pipeline.manifest["history"],
     )
-    pipeline = Pipeline(
-        chosen, pipeline.templates, pipeline.judge, pipeline.baselines, manifest, prepared.report
-    )
+    pipeline = replace(pipeline, manifest=manifest, report=prepared.report)
     if model is not None:
         pipeline.save(Path(model))
         if checkpoints is not None:
@@ -92,9 +102,10 @@ def fit_sequences(
     *,
     templates: Templates,
     config: PipelineConfig,
+    silences: Silences | None = None,
     run: Run | None = None,
 ) -> Pipeline:
-    """Fit on parts that are already cut and carry template ids.
+    """Fit on parts that are already cut, carry template ids, and end where they are known to.
 
     Args:
         train: For weights and vocabulary.
@@ -102,6 +113,7 @@ def fit_sequences(
         calibration: For p-values; of normal sequences only.
         templates: What the ids stand for.
         config: Settings; without a window, sessions are assumed.
+        silences: How later sequences are known to have ended; None to take that as it is given.
         run: Seed, device, progress.
     """
     run = run or Run()
@@ -122,7 +134,7 @@ def fit_sequences(
         baselines[name] = _fit_one(baseline(baseline.Config()), normals, config, run)
     history = getattr(detector, "history", [])
     manifest = make_manifest(config, seed=run.seed, sources=[], report=None, history=history)
-    return Pipeline(config, templates, judge, baselines, manifest)
+    return Pipeline(config, templates, silences or Silences.none(), judge, baselines, manifest)
 
 
 def _fit_one(

@@ -24,13 +24,14 @@ from oddlog.config import build, read_toml, to_toml
 from oddlog.datasets import attach_labels
 from oddlog.detectors import Detector, detector_class
 from oddlog.drain import Novelties, Templates
+from oddlog.endings import Silences
 from oddlog.errors import ArtifactError, LabelsError
 from oddlog.evaluate import Evaluation, Resampling, evaluate
 from oddlog.events import Sequences
 from oddlog.group import group
 from oddlog.pipeline.config import PipelineConfig
 from oddlog.pipeline.prepare import Preparation, read_sources, with_templates
-from oddlog.pipeline.result import Result
+from oddlog.pipeline.result import Result, describe_calibration
 from oddlog.run import Progress, silent
 
 
@@ -62,6 +63,7 @@ class Pipeline:
     Attributes:
         config: Its settings, with the format and window that were chosen.
         templates: Masks and templates, frozen.
+        silences: How long a session has to be silent before it counts as ended.
         judge: The detector and its calibration.
         baselines: The trivial rules, fitted on the same data, by name.
         manifest: What is known of the fit: seed, data, counts, training history.
@@ -70,6 +72,7 @@ class Pipeline:
 
     config: PipelineConfig
     templates: Templates
+    silences: Silences
     judge: Judge
     baselines: dict[str, Judge]
     manifest: dict[str, Any]
@@ -87,18 +90,7 @@ class Pipeline:
 
     def calibration_note(self) -> str:
         """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
-        calibration = self.calibration
-        asked, n = calibration.false_alarm_rate, len(calibration)
-        if missing := calibration.n_missing():
-            return (
-                f"{n:,} calibration sequences are too few for a false-alarm rate of {asked:.2%}: "
-                f"nothing can be flagged; give {missing:,} more, or ask for a higher rate"
-            )
-        low, high = calibration.interval()
-        return (
-            f"flags normal sequences at a rate of at most {asked:.2%}, by {n:,} calibration "
-            f"sequences; the realised rate should lie between {low:.2%} and {high:.2%}"
-        )
+        return describe_calibration(self.calibration)
 
     def read(
         self,
@@ -154,10 +146,9 @@ class Pipeline:
         if "template_id" not in sequences.events.columns:
             progress("templates", 0, 0)
             sequences = with_templates(sequences, self.templates, novel)
+        sequences = self.silences.mark(sequences)
         progress("scoring", 0, 0)
         scores = self.detector.score(sequences.without_labels())
-        if self.calibration.n_missing():
-            notes = (*notes, self.calibration_note())
         n_novel = int((sequences.template_ids() < 0).sum())
         if n_novel:
             notes = (
@@ -178,6 +169,8 @@ class Pipeline:
     ) -> dict[str, Evaluation]:
         """Judge a result by its labels, the stored baselines on the same sequences beside it.
 
+        All are judged at the false-alarm rate of the result.
+
         Returns:
             Evaluations by detector name, this pipeline's own first.
 
@@ -186,14 +179,17 @@ class Pipeline:
         """
         known = result.sequences.labelled
         if not known.any():
-            raise LabelsError("no sequence has a label: give --labels, or a log with label column")
+            raise LabelsError(
+                "no sequence has a label: give --labels CSV, or a log whose lines have them"
+            )
         sequences = result.sequences.without_labels()
         truth = result.sequences.anomalous[known]
+        rate = result.calibration.false_alarm_rate
         judged = {}
         for name, judge in {self.detector.name: self.judge, **self.baselines}.items():
             own = judge is self.judge
             scores = result.scores if own else judge.detector.score(sequences)
-            calibration = result.calibration if own else judge.calibration
+            calibration = result.calibration if own else judge.calibration.at(rate)
             judged[name] = evaluate(
                 scores.sequence[known],
                 truth,
@@ -208,6 +204,7 @@ class Pipeline:
         with new_folder(folder) as staging:
             write_text(staging / "config.toml", to_toml(self.config.model_dump()))
             write_json(staging / "templates.json", self.templates.to_json())
+            write_json(staging / "endings.json", self.silences.to_json())
             self.judge.save(staging)
             for name, judge in self.baselines.items():
                 judge.save(staging / "baselines" / name)
@@ -228,6 +225,7 @@ class Pipeline:
         return cls(
             config=config,
             templates=Templates.from_json(read_json(folder / "templates.json")),
+            silences=Silences.from_json(read_json(folder / "endings.json")),
             judge=Judge.load(folder, config.detector, device),
             baselines={
                 path.name: Judge.load(path, path.name, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import polars as pl
 
 from oddlog.datasets import LabelReport, attach_labels
 from oddlog.drain import DrainConfig, Novelties, Templates
-from oddlog.errors import ConfigError
+from oddlog.endings import Silences
+from oddlog.errors import ConfigError, FormatError
 from oddlog.events import Sequences, check_events, column
-from oddlog.formats import LAYOUTS, ReadReport, read_events
+from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
 from oddlog.group import GroupReport, Window, group
 from oddlog.masks import masks_for
 from oddlog.pipeline.config import PipelineConfig
@@ -28,6 +29,7 @@ from oddlog.split import (
 )
 
 PARTS = ("training", "validation", "calibration")
+GROUP = "(?"  # in a regex with named groups, and in no name of a layout
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Prepared:
     valid: Sequences
     calibration: Sequences
     templates: Templates
+    silences: Silences
     window: Window
     format: str
     report: Preparation
@@ -94,30 +97,52 @@ def read_sources(
 
     Several sources are merged by time, each keeping its own order, so that a session written by
     two hosts, or rotated files given in the order of their names, come out as they happened.
+
+    Args:
+        sources: Paths; "-" is standard input.
+        format: Name of a layout, a regex with named groups, or "auto".
+        session_by: Regex or field that gives sessions; None for the layout's own rule.
+        progress: Called as work goes on.
+
+    Raises:
+        ConfigError: No source, one given twice, an unknown format or a bad regex.
+        FormatError: A source that cannot be read as a log.
     """
     if not sources:
         raise ConfigError("no log given: name one or more files, or - for standard input")
+    for number, source in enumerate(sources):
+        if source in sources[:number]:
+            raise ConfigError(f"{source}: given twice; its lines would count twice")
+    layout = custom(format) if GROUP in format else format
     tables, reports = [], []
     for number, source in enumerate(sources):
         progress("reading", number, len(sources))
         reference = None if source != "-" else datetime.now(tz=UTC)
-        events, report = read_events(source, format, session_by=session_by, reference=reference)
+        events, report = read_events(source, layout, session_by=session_by, reference=reference)
         tables.append(check_events(events))
         reports.append(report)
     progress("reading", len(sources), len(sources))
     events = pl.concat(tables, how="diagonal")
     if len(tables) > 1 and column(events, "time").is_not_null().any():
-        clock = pl.col("time").forward_fill().over("source")
+        clock = pl.col("time").cum_max().forward_fill().over("source")
         events = events.sort(clock, maintain_order=True, nulls_last=False)
     return events, tuple(reports)
 
 
 def choose_window(events: pl.DataFrame, wanted: Window | None) -> tuple[Window, str]:
-    """Return the window rule, and in words what it is and why."""
+    """Return the window rule, and in words what it is and why.
+
+    Raises:
+        ConfigError: Windows by session of a log that names none.
+    """
     if wanted is not None:
+        if wanted.by == "session" and not _names_sessions(events):
+            raise ConfigError(
+                f"windows by {wanted}, but no line names a session; say where with --session-by, "
+                "or cut by --window time:60s or lines:100"
+            )
         return wanted, f"{wanted} (as asked)"
-    sessions = column(events, "sessions")
-    if sessions.list.len().fill_null(0).sum():
+    if _names_sessions(events):
         return Window(by="session"), "session (the lines name sessions)"
     if column(events, "time").is_not_null().any():
         return Window.parse("time:60s"), "time:60s per source (no sessions, but times)"
@@ -136,6 +161,9 @@ def cut_parts(
         if config.cut == "random":
             raise ConfigError(f"windows {window} overlap in time: cut them by time, not at random")
         grouped = [group(part, window) for part in cut_rows(events, config.shares)]
+        for (part, report), name in zip(grouped, PARTS, strict=True):
+            if not len(part):
+                raise ConfigError(f"the {name} part has no windows: {report.summary()}")
         return [part for part, _ in grouped], tuple(report for _, report in grouped), None
     sequences, report = group(events, window)
     if config.cut == "time":
@@ -149,15 +177,7 @@ def with_templates(sequences: Sequences, templates: Templates, novel: Novelties)
     """Return the same windows over a table with a ``template_id`` for each event."""
     events = sequences.events.drop("template_id", strict=False)
     ids = templates.match(events["message"], novel).alias("template_id")
-    return Sequences(
-        check_events(events.with_columns(ids)),
-        sequences.rows,
-        sequences.offsets,
-        sequences.keys,
-        sequences.labels,
-        sequences.starts,
-        sequences.ends,
-    )
+    return replace(sequences, events=check_events(events.with_columns(ids)))
 
 
 def drop_anomalies(parts: Sequence[Sequences]) -> tuple[list[Sequences], tuple[int, ...]]:
@@ -185,6 +205,7 @@ def prepare(
 ) -> Prepared:
     """Read, window, cut and template a log; every step fitted on the training part alone."""
     events, reads = read_sources(sources, config.format, config.session_by, progress)
+    _check_events(events, reads, config.session_by)
     window, why = choose_window(events, config.window)
     progress("windows", 0, 0)
     parts, groups, split = cut_parts(events, window, config, seed)
@@ -204,6 +225,9 @@ def prepare(
     templates.freeze()
     novel = Novelties(templates.config)
     parts = [with_templates(part, templates, novel) for part in parts]
+    silences = Silences.of(parts[0])
+    log_end = column(events, "time").max()
+    parts = [silences.mark(part, log_end) for part in parts]
     report = Preparation(
         reads=reads,
         window=why,
@@ -214,7 +238,7 @@ def prepare(
         n_dropped=n_dropped,
         n_templates=templates.n_templates,
     )
-    return Prepared(*parts, templates=templates, window=window, format=format, report=report)
+    return Prepared(*parts, templates, silences, window, format, report)
 
 
 def mine_templates(
@@ -234,6 +258,23 @@ def mine_templates(
     table = events.select("source", "line").with_columns(ids.alias("template_id"))
     notes = [*(read.summary() for read in reads), f"{templates.n_templates:,} templates"]
     return templates, table, tuple(notes)
+
+
+def _names_sessions(events: pl.DataFrame) -> bool:
+    return bool(column(events, "sessions").list.len().sum())
+
+
+def _check_events(
+    events: pl.DataFrame, reads: Sequence[ReadReport], session_by: str | None
+) -> None:
+    if not events.height:
+        names = ", ".join(report.source for report in reads)
+        raise FormatError(f"{names}: empty; there is nothing to learn from")
+    if session_by is not None and not _names_sessions(events):
+        raise ConfigError(
+            f"session_by {session_by!r}: found in no message; what is searched is the text that "
+            "follows a line's header"
+        )
 
 
 def _common_format(wanted: str, reads: Sequence[ReadReport]) -> str:

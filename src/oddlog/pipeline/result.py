@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oddlog.calibrate import Calibration
 from oddlog.detectors import Detector
 from oddlog.events import Sequences, column
-from oddlog.explain import TextOf, culprit_records
+from oddlog.explain import CULPRIT_COLUMNS, TextOf, culprit_records
 from oddlog.findings import Alert, Scores
 
 
@@ -26,7 +26,7 @@ class Result:
         calibration: What turns scores into p-values and flags.
         detector: For explanations.
         text_of: Template id to text, novel ones included.
-        notes: What a person should know, one line each.
+        notes: What happened to the log on its way here, one line each; see ``lines``.
     """
 
     sequences: Sequences
@@ -50,8 +50,21 @@ class Result:
         return self.calibration.flags(self.scores.sequence)
 
     def at(self, false_alarm_rate: float) -> Result:
-        """Return the same scores, flagged at another rate."""
+        """Return the same scores, flagged at another rate.
+
+        Raises:
+            ConfigError: A rate outside (0, 1).
+        """
         return replace(self, calibration=self.calibration.at(false_alarm_rate))
+
+    def lines(self) -> list[str]:
+        """Say what a person should know before trusting this result, one line each."""
+        told = list(self.notes)
+        if not len(self):
+            told.append("no sequences: nothing in this log could be cut into windows and scored")
+        if self.calibration.n_missing():
+            told.append(describe_calibration(self.calibration))
+        return told
 
     def flagged(self) -> NDArray[np.int64]:
         """Return the numbers of the flagged sequences, worst first."""
@@ -62,12 +75,11 @@ class Result:
         """Return one row per sequence, in the order of the log.
 
         Columns: key, score, p_value, threshold, flagged, n_events, source, first_line, last_line,
-        first_time, last_time, label. ``threshold`` is null where the calibration set is too small
-        for the rate.
+        n_sources, first_time, last_time, label. ``threshold`` is null where the calibration set is
+        too small for the rate. ``source`` is that of the first event, and the lines are those of
+        the first and the last event there; ``n_sources`` says whether others hold more of it. The
+        times are the earliest and the latest.
         """
-        first = self.sequences.rows[self.sequences.offsets[:-1]]
-        last = self.sequences.rows[self.sequences.offsets[1:] - 1]
-        events, time = self.sequences.events, column(self.sequences.events, "time")
         threshold = self.calibration.threshold()
         return pl.DataFrame(
             {
@@ -79,11 +91,7 @@ class Result:
                 .new_from_index(0, len(self)),
                 "flagged": self.flags,
                 "n_events": self.sequences.lengths,
-                "source": events["source"].gather(first),
-                "first_line": events["line"].gather(first),
-                "last_line": events["line"].gather(last),
-                "first_time": time.gather(first),
-                "last_time": time.gather(last),
+                **_places(self.sequences),
                 "label": self.sequences.labels,
             }
         )
@@ -95,49 +103,98 @@ class Result:
         """
         chosen = self.sequences.take(self.flagged() if index is None else index)
         explanations = self.detector.explain(chosen) if len(chosen) else []
-        return [culprit_records(found, chosen, self.text_of) for found in explanations]
+        return culprit_records(explanations, chosen, self.text_of)
 
-    def records(self, *, every: bool = False, explain: bool = False) -> list[dict[str, Any]]:
-        """Return one JSON-ready mapping per flagged sequence, worst first, or per sequence.
+    def verdicts(self, *, every: bool = False, explain: bool = False) -> pl.DataFrame:
+        """Return rows of ``table``: those of the flagged sequences, worst first.
 
         Args:
             every: All sequences in the order of the log, not only the flagged ones.
-            explain: Add ``culprits``; to the flagged ones, where all are asked for.
+            explain: Add ``culprits``, a list of structs; null for sequences that are not flagged.
         """
         flagged = self.flagged()
         index = np.arange(len(self)) if every else flagged
-        table = self.table().with_columns(
-            pl.col("first_time", "last_time").dt.to_string("iso:strict")
-        )
-        records = table[index].to_dicts()
-        if explain:
-            place = {int(row): number for number, row in enumerate(index)}
-            for row, culprits in zip(flagged, self.explain(flagged), strict=True):
-                records[place[int(row)]]["culprits"] = culprits
-        return records
+        table = self.table()[index]
+        if not explain:
+            return table
+        culprits: list[list[dict[str, Any]] | None] = [None] * len(self)
+        for row, found in zip(flagged.tolist(), self.explain(flagged), strict=True):
+            culprits[row] = found
+        dtype = pl.List(pl.Struct(CULPRIT_COLUMNS))
+        chosen = pl.Series("culprits", [culprits[row] for row in index.tolist()], dtype=dtype)
+        return table.with_columns(chosen)
+
+    def records(self, *, every: bool = False, explain: bool = False) -> list[dict[str, Any]]:
+        """Return ``verdicts`` as one JSON-ready mapping per row, times as ISO 8601.
+
+        Args:
+            every: All sequences in the order of the log, not only the flagged ones.
+            explain: Add ``culprits``; None for sequences that are not flagged.
+        """
+        iso = pl.col("first_time", "last_time").dt.to_string("iso:strict")
+        return self.verdicts(every=every, explain=explain).with_columns(iso).to_dicts()
 
     def alerts(self) -> list[Alert]:
         """Return one alert per flagged sequence, worst first, with its lines and culprits."""
-        flagged = self.flagged()
-        table = self.table()[flagged].to_dicts()
+        records = self.verdicts(explain=True).to_dicts()
         alerts = []
-        for row, record, culprits in zip(flagged, table, self.explain(flagged), strict=True):
-            lines = self.sequences.lines(int(row))
+        for row, record in zip(self.flagged().tolist(), records, strict=True):
+            lines = self.sequences.lines(row)
             alerts.append(
                 Alert(
                     key=record["key"],
                     score=record["score"],
                     p_value=record["p_value"],
-                    threshold=self.calibration.threshold(),
+                    threshold=record["threshold"],
                     first_time=record["first_time"],
                     last_time=record["last_time"],
                     sources=tuple(lines["source"].unique(maintain_order=True)),
                     lines=tuple(
                         zip(lines["source"], lines["line"], column(lines, "raw"), strict=True)
                     ),
-                    culprits=tuple(culprits),
+                    culprits=tuple(record["culprits"]),
                     count=1,
                     model=self.detector.name,
                 )
             )
         return alerts
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
+    asked, n = calibration.false_alarm_rate, len(calibration)
+    if missing := calibration.n_missing():
+        return (
+            f"{n:,} calibration sequences are too few for a false-alarm rate of {asked:.2%}: "
+            f"nothing can be flagged; give {missing:,} more, or ask for a higher rate"
+        )
+    low, high = calibration.interval()
+    return (
+        f"flags normal sequences at a rate of at most {asked:.2%}, by {n:,} calibration "
+        f"sequences; the realised rate should lie between {low:.2%} and {high:.2%}"
+    )
+
+
+def _places(sequences: Sequences) -> dict[str, pl.Series]:
+    """Return where each sequence stands: columns source to last_time of ``Result.table``."""
+    events = sequences.events
+    entries = pl.DataFrame(
+        {
+            "owner": sequences.owners,
+            "source": events["source"].gather(sequences.rows),
+            "line": events["line"].gather(sequences.rows),
+            "time": column(events, "time").gather(sequences.rows),
+        }
+    )
+    places = entries.group_by("owner", maintain_order=True).agg(
+        pl.col("source").first(),
+        pl.col("line").first().alias("first_line"),
+        pl.col("line")
+        .filter(pl.col("source") == pl.col("source").first())
+        .last()
+        .alias("last_line"),
+        pl.col("source").n_unique().cast(pl.Int64).alias("n_sources"),
+        pl.col("time").min().alias("first_time"),
+        pl.col("time").max().alias("last_time"),
+    )
+    return {name: places[name] for name in places.columns[1:]}
