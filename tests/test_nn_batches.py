@@ -1,0 +1,121 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oddlog.encode import PAD, Chunks
+from oddlog.nn.batches import batch_ranges, find_distinct, pad, shuffled_batches
+
+strings = st.lists(st.lists(st.integers(5, 8), min_size=1, max_size=5), min_size=1, max_size=20)
+rising = st.lists(st.integers(1, 30), max_size=30).map(lambda lengths: np.array(sorted(lengths)))
+
+
+def distinct_of(lists):
+    sizes = np.array([len(item) for item in lists], dtype=np.int64)
+    begins = np.cumsum(sizes) - sizes
+    tokens = np.array([token for item in lists for token in item], dtype=np.int64)
+    return find_distinct(tokens, Chunks(begins, sizes, np.zeros_like(sizes)))
+
+
+def lists_of(distinct):
+    bounds = pairwise(distinct.offsets.tolist())
+    return [tuple(distinct.tokens[begin:end].tolist()) for begin, end in bounds]
+
+
+@given(strings)
+def test_each_string_is_found_once(lists):
+    found = lists_of(distinct_of(lists))
+    assert sorted(found) == sorted({tuple(item) for item in lists})
+
+
+@given(strings)
+def test_each_chunk_leads_to_its_string(lists):
+    distinct = distinct_of(lists)
+    found = lists_of(distinct)
+    assert [list(found[i]) for i in distinct.of_chunk] == lists
+
+
+@given(strings)
+def test_counts_say_how_often_each_string_occurs(lists):
+    distinct = distinct_of(lists)
+    wanted = [sum(tuple(item) == string for item in lists) for string in lists_of(distinct)]
+    assert distinct.counts.tolist() == wanted
+
+
+@given(strings)
+def test_strings_come_by_rising_length(lists):
+    distinct = distinct_of(lists)
+    assert (np.diff(distinct.lengths) >= 0).all()
+    assert len(distinct) == len(distinct.lengths)
+
+
+def test_chunks_may_overlap():
+    tokens = np.array([5, 6, 5, 6, 5])
+    chunks = Chunks(np.array([0, 1, 2]), np.array([3, 3, 3]), np.zeros(3, dtype=np.int64))
+    distinct = find_distinct(tokens, chunks)
+    assert lists_of(distinct) == [(5, 6, 5), (6, 5, 6)]
+    assert distinct.of_chunk.tolist() == [0, 1, 0]
+
+
+def test_of_nothing_nothing_is_distinct():
+    distinct = distinct_of([])
+    assert (len(distinct), distinct.offsets.tolist(), distinct.of_chunk.tolist()) == (0, [0], [])
+
+
+@given(rising, st.integers(1, 100))
+def test_batches_cover_every_string_in_order(lengths, max_tokens):
+    batches = list(batch_ranges(lengths, max_tokens))
+    covered = [i for batch in batches for i in range(batch.start, batch.stop)]
+    assert covered == list(range(len(lengths)))
+
+
+@given(rising, st.integers(1, 100))
+def test_a_padded_batch_stays_within_the_limit_unless_it_is_one_string(lengths, max_tokens):
+    for batch in batch_ranges(lengths, max_tokens):
+        n = batch.stop - batch.start
+        assert n == 1 or n * lengths[batch].max() <= max_tokens
+
+
+@given(rising, st.integers(1, 100))
+def test_no_batch_had_room_for_the_next_string(lengths, max_tokens):
+    for batch in batch_ranges(lengths, max_tokens):
+        if batch.stop < len(lengths):
+            assert (batch.stop + 1 - batch.start) * lengths[batch.stop] > max_tokens
+
+
+@pytest.mark.parametrize("index", [np.array([2, 0]), slice(0, 3), slice(2, 3)], ids=str)
+def test_strings_are_padded_on_the_right_to_the_longest_chosen(index):
+    lists = [[5], [6, 7], [8, 8, 8]]
+    chosen = np.arange(3)[index]
+    longest = max(len(lists[i]) for i in chosen)
+    wanted = [lists[i] + [PAD] * (longest - len(lists[i])) for i in chosen]
+    assert pad(distinct_of(lists), index).tolist() == wanted
+
+
+@given(strings, st.integers(1, 7), st.integers(0, 5))
+def test_every_string_is_in_one_shuffled_batch(lists, batch_size, seed):
+    lengths = distinct_of(lists).lengths
+    batches = shuffled_batches(lengths, batch_size, np.random.default_rng(seed))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert max(len(batch) for batch in batches) <= batch_size
+    assert len(batches) == -(-len(lengths) // batch_size)
+
+
+@given(rising.filter(len), st.integers(1, 7), st.integers(0, 5))
+def test_a_shuffled_batch_holds_neighbours_in_length(lengths, batch_size, seed):
+    batches = shuffled_batches(lengths, batch_size, np.random.default_rng(seed))
+    spans = sorted((lengths[b].min(), lengths[b].max()) for b in batches)
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+
+
+def test_batches_of_an_epoch_are_those_of_its_generator():
+    lengths = np.repeat([3, 4, 5], 20)
+    drawn = [
+        [b.tolist() for b in shuffled_batches(lengths, 8, np.random.default_rng(seed))]
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+    assert sorted(map(sorted, drawn[0])) != sorted(map(sorted, drawn[2]))
