@@ -72,9 +72,7 @@ def fit(
     )
     run, checkpoints = _with_checkpoints(run, model)
     pipeline = fit_sequences(
-        prepared.train,
-        prepared.valid,
-        prepared.calibration,
+        prepared.parts,
         templates=prepared.templates,
         silences=prepared.silences,
         config=chosen,
@@ -96,9 +94,7 @@ def fit(
 
 
 def fit_sequences(
-    train: Sequences,
-    valid: Sequences,
-    calibration: Sequences,
+    parts: Sequence[Sequences],
     *,
     templates: Templates,
     config: PipelineConfig,
@@ -108,9 +104,8 @@ def fit_sequences(
     """Fit on parts that are already cut, carry template ids, and end where they are known to.
 
     Args:
-        train: For weights and vocabulary.
-        valid: For choosing epochs.
-        calibration: For p-values; of normal sequences only.
+        parts: Training (weights, vocabulary), validation (which epoch) and calibration (p-values;
+            only its normal sequences are used).
         templates: What the ids stand for.
         config: Settings; without a window, sessions are assumed.
         silences: How later sequences are known to have ended; None to take that as it is given.
@@ -120,11 +115,11 @@ def fit_sequences(
     config = config.model_copy(update={"window": config.window or Window(by="session")})
     cls = detector_class(config.detector)
     detector = cls(build(cls.Config, config.settings, config.detector))
-    if detector.learns_from == "labelled" and not train.anomalous.any():
+    if detector.learns_from == "labelled" and not parts[0].anomalous.any():
         raise LabelsError(f"{config.detector} learns from labels, but training holds no anomaly")
-    normals = [part.take(~part.anomalous) for part in (train, valid, calibration)]
-    parts = normals if detector.learns_from == "normal" else [train, valid, normals[2]]
-    judge = _fit_one(detector, parts, config, run)
+    normals = [part.take(~part.anomalous) for part in parts]
+    own = normals if detector.learns_from == "normal" else [*parts[:2], normals[2]]
+    judge = _fit_one(detector, own, config, run)
     baselines = {}
     for name in BASELINES:
         if name == config.detector:

@@ -12,7 +12,7 @@ import polars as pl
 
 from oddlog.datasets import LabelReport, attach_labels
 from oddlog.drain import DrainConfig, Novelties, Templates
-from oddlog.endings import Silences
+from oddlog.endings import Silences, latest_time
 from oddlog.errors import ConfigError, FormatError
 from oddlog.events import Sequences, check_events, column
 from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
@@ -75,11 +75,12 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Parts of a log with template ids, and what goes into the model folder beside the detector."""
+    """Parts of a log with template ids, and what goes into the model folder beside the detector.
 
-    train: Sequences
-    valid: Sequences
-    calibration: Sequences
+    ``parts`` are training, validation and calibration.
+    """
+
+    parts: tuple[Sequences, ...]
     templates: Templates
     silences: Silences
     window: Window
@@ -110,9 +111,10 @@ def read_sources(
     """
     if not sources:
         raise ConfigError("no log given: name one or more files, or - for standard input")
-    for number, source in enumerate(sources):
-        if source in sources[:number]:
-            raise ConfigError(f"{source}: given twice; its lines would count twice")
+    names = [str(source) for source in sources]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ConfigError(f"{name}: given twice; its lines would count twice")
     layout = custom(format) if GROUP in format else format
     tables, reports = [], []
     for number, source in enumerate(sources):
@@ -226,8 +228,7 @@ def prepare(
     novel = Novelties(templates.config)
     parts = [with_templates(part, templates, novel) for part in parts]
     silences = Silences.of(parts[0])
-    log_end = column(events, "time").max()
-    parts = [silences.mark(part, log_end) for part in parts]
+    parts = [silences.mark(part, latest_time(events)) for part in parts]
     report = Preparation(
         reads=reads,
         window=why,
@@ -238,7 +239,7 @@ def prepare(
         n_dropped=n_dropped,
         n_templates=templates.n_templates,
     )
-    return Prepared(*parts, templates, silences, window, format, report)
+    return Prepared(tuple(parts), templates, silences, window, format, report)
 
 
 def mine_templates(
