@@ -346,6 +346,10 @@ def test_an_empty_message_has_a_template_of_its_own(empty):
     assert (templates.text(1), matched(templates, [""])) == ("", [1])
 
 
+def test_the_ids_of_an_empty_column_have_the_type_of_ids():
+    assert learned(["a"]).match(column([]), Novelties(DrainConfig(masks=BARE))).dtype == pl.Int32
+
+
 def test_an_empty_column_is_learned_and_matched():
     templates = learned(["a"])
     assert templates.learn(column([])).to_list() == []

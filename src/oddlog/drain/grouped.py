@@ -48,7 +48,7 @@ class Grouped(NamedTuple):
         if self.is_by_line:
             return rows["template_id"]
         by_line = messages.fill_null("").replace_strict(rows["raw"], rows["template_id"])
-        return by_line.rename("template_id")
+        return by_line.cast(pl.Int32).rename("template_id")  # polars: no rows keep their old type
 
 
 def _head(raw: pl.Series, max_chars: int) -> tuple[pl.Series, pl.Series]:
