@@ -95,8 +95,9 @@ def detector_class(name: str) -> type[Detector]:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("torch", "transformers"):
             raise
         raise ConfigError(
-            f"detector {name!r} needs {error.name}: pip install 'oddlog[torch]'"
+            f"detector {name!r} needs {package}: pip install 'oddlog[torch]'"
         ) from None

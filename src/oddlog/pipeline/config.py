@@ -79,5 +79,7 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
         own |= values.pop(group)
     config = build(PipelineConfig, values, where)
     config = config.model_copy(update={"settings": config.settings | own})
-    build(detector_class(config.detector).Config, config.settings, f"{where}: {config.detector}")
+    if config.settings or config.detector not in DETECTORS:  # else no need to import a network
+        cls = detector_class(config.detector)
+        build(cls.Config, config.settings, f"{where}: {config.detector}")
     return config

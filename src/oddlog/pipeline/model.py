@@ -22,7 +22,7 @@ from oddlog.artifact import (
 from oddlog.calibrate import Calibration
 from oddlog.config import build, read_toml, to_toml
 from oddlog.datasets import attach_labels
-from oddlog.detectors import Detector, detector_class
+from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Novelties, Templates
 from oddlog.endings import Silences
 from oddlog.errors import ArtifactError, LabelsError
@@ -228,8 +228,9 @@ class Pipeline:
             silences=Silences.from_json(read_json(folder / "endings.json")),
             judge=Judge.load(folder, config.detector, device),
             baselines={
-                path.name: Judge.load(path, path.name, device)
-                for path in sorted((folder / "baselines").glob("*"))
+                name: Judge.load(folder / "baselines" / name, name, device)
+                for name in BASELINES
+                if (folder / "baselines" / name).is_dir()
             },
             manifest=manifest,
         )
