@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oddlog.encode import PAD, Chunks
-from oddlog.nn.batches import batch_ranges, find_distinct, pad, shuffled_batches
+from oddlog.nn.batches import batch_ranges, find_distinct, pad, share_pasts, shuffled_batches
 
 strings = st.lists(st.lists(st.integers(5, 8), min_size=1, max_size=5), min_size=1, max_size=20)
 rising = st.lists(st.integers(1, 30), max_size=30).map(lambda lengths: np.array(sorted(lengths)))
@@ -64,6 +64,23 @@ def test_of_nothing_nothing_is_distinct():
     assert (len(distinct), distinct.offsets.tolist(), distinct.of_chunk.tolist()) == (0, [0], [])
 
 
+@given(strings)
+def test_a_token_knows_how_many_strings_share_it_and_its_past(lists):
+    distinct = distinct_of(lists)
+    found = lists_of(distinct)
+    pasts = [string[: i + 1] for string in found for i in range(len(string))]
+    n_strings, n_all = share_pasts(distinct)
+    assert n_strings.tolist() == [sum(s[: len(past)] == past for s in found) for past in pasts]
+    assert n_all.tolist() == [
+        sum(tuple(item[: len(past)]) == past for item in lists) for past in pasts
+    ]
+
+
+def test_of_nothing_nothing_is_shared():
+    n_strings, n_all = share_pasts(distinct_of([]))
+    assert (n_strings.tolist(), n_all.tolist()) == ([], [])
+
+
 @given(rising, st.integers(1, 100))
 def test_batches_cover_every_string_in_order(lengths, max_tokens):
     batches = list(batch_ranges(lengths, max_tokens))
@@ -92,6 +109,13 @@ def test_strings_are_padded_on_the_right_to_the_longest_chosen(index):
     longest = max(len(lists[i]) for i in chosen)
     wanted = [lists[i] + [PAD] * (longest - len(lists[i])) for i in chosen]
     assert pad(distinct_of(lists), index).tolist() == wanted
+
+
+def test_values_beside_the_tokens_are_padded_in_their_places():
+    values = np.array([0.5, 1.5, 2.5], dtype=np.float32)
+    padded = pad(distinct_of([[5], [6, 7]]), np.array([1, 0]), values)
+    assert padded.tolist() == [[1.5, 2.5], [0.5, 0.0]]
+    assert padded.numpy().dtype == np.float32
 
 
 @given(strings, st.integers(1, 7), st.integers(0, 5))
