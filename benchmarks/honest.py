@@ -38,7 +38,7 @@ from oddlog.pipeline.prepare import with_templates
 from oddlog.split import check_no_leak, cut_sessions_at_random, cut_sessions_by_time
 
 RESULTS = Path(__file__).parent / "results"
-SIZES = {"train": 3500, "valid": 500, "calibration": 1000}
+SIZES = {"train": 3000, "valid": 500, "calibration": 1500}
 RAW_SHARES = (0.65, 0.1, 0.25)
 
 

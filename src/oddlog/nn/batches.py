@@ -64,6 +64,35 @@ def find_distinct(tokens: NDArray[np.int64], chunks: Chunks) -> Distinct:
     )
 
 
+def share_pasts(strings: Distinct) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count, for each token, how many strings agree with its own up to and including it.
+
+    The strings form a tree of pasts; these are the numbers on its edges. Pasts are compared by a
+    64-bit hash: among ten million tokens two would be confused with a chance of 1 in 300,000.
+
+    Returns:
+        (t,) the distinct strings, and (t,) the strings with their repeats, beside ``tokens``.
+    """
+    past = np.zeros(len(strings), dtype=np.uint64)
+    hashes = np.empty(len(strings.tokens), dtype=np.uint64)
+    longest = int(strings.lengths.max(initial=0))
+    for position in range(longest):  # one turn per column, not per string
+        first = np.searchsorted(strings.lengths, position, side="right")
+        place = strings.offsets[first:-1] + position
+        past[first:] = _mix(past[first:] * _ODD + strings.tokens[place].astype(np.uint64) + _ONE)
+        hashes[place] = past[first:]
+    _, edge, n_strings = np.unique(hashes, return_inverse=True, return_counts=True)
+    n_all = np.bincount(edge, weights=np.repeat(strings.counts, strings.lengths))
+    return n_strings[edge], n_all[edge].astype(np.int64)
+
+
+_ONE, _ODD, _SHIFT = np.uint64(1), np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return (values ^ (values >> _SHIFT)) * np.uint64(0xBF58476D1CE4E5B9)
+
+
 def batch_ranges(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[slice]:
     """Yield runs of strings of rising length whose padded size stays within ``max_tokens``.
 
@@ -78,13 +107,21 @@ def batch_ranges(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[slice]
         begin = end
 
 
-def pad(distinct: Distinct, index: NDArray[np.integer] | slice) -> torch.Tensor:
-    """Return the chosen strings as a (B, T) int64 tensor, padded with ``PAD`` on the right."""
+def pad(
+    distinct: Distinct, index: NDArray[np.integer] | slice, values: NDArray | None = None
+) -> torch.Tensor:
+    """Return the chosen strings as a (B, T) tensor, padded with ``PAD`` (0) on the right.
+
+    Args:
+        distinct: The strings.
+        index: Which of them.
+        values: (t,) beside ``distinct.tokens``, to be padded in place of the tokens.
+    """
     begins, lengths = distinct.offsets[:-1][index], distinct.lengths[index]
     columns = np.arange(lengths.max())
     place = np.minimum(begins[:, None] + columns, len(distinct.tokens) - 1)
-    block = np.where(columns < lengths[:, None], distinct.tokens[place], PAD)
-    return torch.from_numpy(block)
+    flat = distinct.tokens if values is None else values
+    return torch.from_numpy(np.where(columns < lengths[:, None], flat[place], flat.dtype.type(PAD)))
 
 
 def shuffled_batches(

@@ -23,21 +23,25 @@ class LogGPTConfig(Config):
     width: PositiveInt = 60
     context: Annotated[int, Field(ge=4)] = 512
     dropout: Share = 0.1
-    epochs: PositiveInt = 30
+    epochs: PositiveInt = 40
+    max_steps: PositiveInt = 4000
+    """Fewer epochs where an epoch has many batches, so that a large log is no longer to learn."""
     batch_size: PositiveInt = 32
     learning_rate: PositiveFloat = 2e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     patience: PositiveInt = 5
     repeats: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """A training sequence that occurs c times counts c ** repeats. At 1 the network learns how
-    frequent things are (the paper), at 0 what can occur at all, which is the question here."""
-    unknown_rate: Share = 0.01
-    """Share of training events shown as unknown, so that what follows a new template is learned."""
+    """A continuation seen c times counts c ** repeats in the loss: at 1 the network learns how
+    frequent things are (the paper), at 0 what can follow at all, which is the question here."""
+    unknown_rate: Share = 0.1
+    """Share of training events shown as unknown: what follows a new template is learned, and single
+    sequences are not learned by heart."""
     cut_rate: Share = 0.1
     """Share of training sequences shown without their beginning, as a live window may be."""
-    sequence_score: Literal["rank", "surprise"] = "rank"
-    """What the worst event is the worst by; ranks are told apart by surprise where they tie."""
+    sequence_score: Literal["rank", "surprise"] = "surprise"
+    """What the worst event is the worst by; ranks are told apart by surprise where they tie.
+    Surprise won on validation normals against synthetic corruptions of them (docs/diary.md)."""
     top_k: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     """K of the paper's rule: a number of keys, or a share of the training keys (rounded down)."""
     n_expected: PositiveInt = 3

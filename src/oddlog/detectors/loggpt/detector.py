@@ -12,9 +12,12 @@ and the paper's rule calls a sequence anomalous if any event is outside the K li
 
 Deviations, and why: marks for begin and end, only on windows that hold them (the released code
 marks HDFS only, and never scores the first event); padding carries no loss (theirs does); the best
-validation epoch is restored (theirs is saved and forgotten); sequences longer than the context are
-scored in overlapping chunks (theirs are dropped); the vocabulary is the training events' alone and
-ranks count only what can occur there (theirs include filler marks); a continuous score.
+validation epoch is restored (theirs is saved and forgotten); each distinct continuation of each
+distinct past counts once in the loss, not as often as it occurs (``config.repeats``, 1 for the
+paper's); some events are shown as unknown and some pasts cut off in training; sequences longer
+than the context are scored in overlapping chunks (theirs are dropped); the vocabulary is the
+training events' alone and ranks count only what can occur there (theirs include filler marks); a
+continuous score.
 """
 
 from __future__ import annotations
@@ -97,10 +100,9 @@ class LogGPT:
 
     Scores: the event score is the event's surprise or rank (``config.sequence_score``), the
     sequence score that of its worst event, the end of the session counting as an event where the
-    window holds it. A template that training never saw has rank ``n_keys + 1`` (below every
-    candidate) and the surprise of an event seen less than once in the training events,
-    ``log(n_training_events + 1)``, or that of the least likely candidate if that is more. No
-    sequence is left out.
+    window holds it. A template that training never saw has rank ``n_keys + 1``, below every
+    candidate, and the surprise ``log(n + 1) + log(n_keys + 1)`` of one continuation among all
+    after n training events without it. No sequence is left out.
 
     Measures: ``surprise`` and ``rank`` (m,), ``end_surprise`` and ``end_rank`` (n,), 0 where the
     window does not hold its end, and ``worst_rank`` (n,) for the paper's rule.
@@ -127,15 +129,15 @@ class LogGPT:
         device = choose_device(run.device)
         seed_torch(run.seed)
         network = new_network(self.config, vocabulary.size, device)
+        task = language_model_task(network, train_strings, valid_strings, self.config)
         stage = Stage(
             name="language model",
-            epochs=self.config.epochs,
+            epochs=min(self.config.epochs, -(-self.config.max_steps // task.n_batches)),
             learning_rate=self.config.learning_rate,
             patience=self.config.patience,
             weight_decay=self.config.weight_decay,
             schedule=self.config.schedule,
         )
-        task = language_model_task(network, train_strings, valid_strings, self.config)
         identity = _fingerprint(self.config, train_strings, valid_strings)
         self.history = run_stage(network, stage, task, run, identity)
         self._vocabulary, self._network = vocabulary, network
@@ -247,7 +249,7 @@ class LogGPT:
         surprise, rank = encoded.spread(judged.surprise), encoded.spread(judged.rank)
         unknown = encoded.tokens.tokens == UNKNOWN
         rank[unknown] = vocabulary.n_keys + 1
-        surprise[unknown] = np.log1p(self._n_training_events)
+        surprise[unknown] = np.log1p(self._n_training_events) + np.log1p(vocabulary.n_keys)
         score = surprise if self.config.sequence_score == "surprise" else break_ties(rank, surprise)
         return _Token(score.astype(np.float32), surprise, rank)
 

@@ -14,7 +14,7 @@ from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
-from oddlog.nn.batches import Distinct, batch_ranges, pad, shuffled_batches
+from oddlog.nn.batches import Distinct, batch_ranges, pad, share_pasts, shuffled_batches
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
 
@@ -137,7 +137,7 @@ class Batch:
     Attributes:
         tokens: (B, T) int64, what was observed.
         inputs: (B, T) int64, what the network is shown of it.
-        weights: (B,) float32, how much each string counts.
+        weights: (B, T) float32, how much each token counts as a target.
     """
 
     tokens: Tensor
@@ -155,30 +155,31 @@ def next_event_loss(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
     wanted = targets >= FIRST_CANDIDATE
     logits = candidate_logits(model, batch.inputs[:, :-1], wanted)
     losses = cross_entropy(logits, targets[wanted] - FIRST_CANDIDATE, reduction="none")
-    weights = batch.weights[:, None].expand_as(targets)[wanted]
+    weights = batch.weights[:, 1:][wanted]
     return (losses * weights).sum() / weights.sum()
 
 
-def hide_some(
-    tokens: Tensor, config: LogGPTConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return (tokens, inputs): a few pasts cut off, and a few events shown as unknown.
+def hide_some(batch: Batch, config: LogGPTConfig, generator: torch.Generator) -> Batch:
+    """Return the batch with a few pasts cut off, and a few events shown as unknown.
 
     Without this the embeddings of ``UNKNOWN`` and ``HIDDEN`` would never meet a gradient, and what
     follows a new template, or the first events of a live window, would be predicted from noise.
+    Unknown events also keep the network from learning its few training sequences by heart.
     """
-    n, longest = tokens.shape
-    filled = (tokens != PAD).sum(dim=1)
+    n, longest = batch.tokens.shape
+    filled = (batch.tokens != PAD).sum(dim=1)
     cut = torch.rand(n, generator=generator) < config.cut_rate
     dropped = (torch.rand(n, generator=generator) * (filled - 1)).long() * cut  # 0: nothing
     place = torch.arange(longest) + dropped[:, None]
-    tokens = torch.where(
-        place < longest, tokens.gather(1, place.clamp(max=longest - 1)), torch.tensor(PAD)
-    )
+    inside, place = place < longest, place.clamp(max=longest - 1)
+    tokens = batch.tokens.gather(1, place).masked_fill(~inside, PAD)
     tokens[dropped > 0, 0] = HIDDEN
     unknown = torch.rand(tokens.shape, generator=generator) < config.unknown_rate
-    inputs = tokens.masked_fill(unknown & (tokens > FIRST_CANDIDATE), UNKNOWN)
-    return tokens, inputs
+    return Batch(
+        tokens=tokens,
+        inputs=tokens.masked_fill(unknown & (tokens > FIRST_CANDIDATE), UNKNOWN),
+        weights=batch.weights.gather(1, place) * inside,
+    )
 
 
 def language_model_task(
@@ -186,17 +187,18 @@ def language_model_task(
 ) -> Task[Batch]:
     """Return next-event prediction as a task of ``run_stage``.
 
-    Distinct strings are trained on, and validated on, with the weights of ``config.repeats``.
+    Distinct strings are trained on, and validated on, with the weights of ``target_weights``.
     """
-    weights = torch.from_numpy(_weights(train, config)).float()
-    valid_weights = np.repeat(_weights(valid, config), valid.lengths)
+    weights = target_weights(train, config.repeats)
+    valid_weights = target_weights(valid, config.repeats)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         seed = int(torch.randint(2**62, (), generator=generator))
         order = shuffled_batches(train.lengths, config.batch_size, np.random.default_rng(seed))
         for members in order:
-            tokens, inputs = hide_some(pad(train, members), config, generator)
-            yield Batch(tokens, inputs, weights[members]).to(model.device)
+            tokens = pad(train, members)
+            batch = Batch(tokens, tokens, pad(train, members, weights))
+            yield hide_some(batch, config, generator).to(model.device)
 
     def validate() -> float:
         judged = judge(model, valid)
@@ -211,5 +213,14 @@ def language_model_task(
     )
 
 
-def _weights(strings: Distinct, config: LogGPTConfig) -> NDArray[np.float64]:
-    return strings.counts.astype(np.float64) ** config.repeats
+def target_weights(strings: Distinct, repeats: float) -> NDArray[np.float32]:
+    """Return (t,) how much each token of the distinct strings counts as a target.
+
+    An event after a past that c sequences of the log share counts ``c ** repeats`` in all, divided
+    among the distinct strings that hold it. At 1 that is the paper's loss, in which the network
+    learns how frequent each continuation is. At 0 each distinct continuation of each distinct past
+    counts once: the network learns what can follow at all, which is what a detector has to know,
+    and a rare habit is no longer an oddity.
+    """
+    n_strings, n_all = share_pasts(strings)
+    return (n_all.astype(np.float64) ** repeats / n_strings).astype(np.float32)
