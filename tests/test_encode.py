@@ -133,7 +133,7 @@ def test_every_token_is_scored_in_exactly_one_chunk(drawn):
     chunks = cut(lengths, context, overlap)
     scored = [
         token
-        for begin, size, fresh in zip(chunks.begins, chunks.sizes, chunks.fresh, strict=True)
+        for begin, size, fresh in zip(chunks.begins, chunks.sizes, chunks.n_context, strict=True)
         for token in range(begin + fresh, begin + size)
     ]
     assert scored == list(range(sum(lengths)))
@@ -160,7 +160,7 @@ def test_a_chunk_has_the_stated_overlap_of_past_unless_it_begins_a_string(drawn)
     lengths, (context, overlap) = drawn
     chunks = cut(lengths, context, overlap)
     begins_string = np.isin(chunks.begins, np.cumsum([0, *lengths]))
-    assert chunks.fresh.tolist() == np.where(begins_string, 0, overlap).tolist()
+    assert chunks.n_context.tolist() == np.where(begins_string, 0, overlap).tolist()
 
 
 def test_a_string_that_fits_is_one_chunk():
@@ -173,4 +173,4 @@ def test_a_string_too_long_is_cut_at_the_stride():
     chunks = cut([9], context=5, overlap=2)
     assert chunks.begins.tolist() == [0, 3, 6]
     assert chunks.sizes.tolist() == [5, 5, 3]
-    assert chunks.fresh.tolist() == [0, 2, 2]
+    assert chunks.n_context.tolist() == [0, 2, 2]

@@ -36,7 +36,7 @@ def test_a_named_device_is_taken():
     assert choose_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("wanted", ["gpu", "", "cuda:99", "cpu:x"])
+@pytest.mark.parametrize("wanted", ["gpu", "", "cuda:99", "cpu:x", "meta", "hpu"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(wanted):
     with pytest.raises(ConfigError, match=f"^device '{wanted}' cannot be used here: ") as caught:
         choose_device(wanted)

@@ -354,3 +354,9 @@ def test_gradients_beyond_the_clip_are_cut_to_it(clip, wanted):
     stage = replace(STAGE, epochs=1, clip=clip)
     run_stage(model, stage, gradients(model, [0.5, 9.0, -30.0]), Run(progress=keep))
     assert seen[:3] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_run_that_diverges_says_so():
+    model = network()
+    with pytest.raises(ConfigError, match="diverged; lower learning_rate"):
+        run_stage(model, STAGE, regression(model, script(0.5, float("nan"))), Run())

@@ -142,12 +142,12 @@ class Chunks:
     Attributes:
         begins: (c,) int64, first token of the chunk.
         sizes: (c,) int64, number of its tokens.
-        fresh: (c,) int64, how many of its first tokens are only context.
+        n_context: (c,) int64, how many of its first tokens are only context.
     """
 
     begins: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    fresh: NDArray[np.int64]
+    n_context: NDArray[np.int64]
 
 
 def cut_into_chunks(offsets: NDArray[np.int64], context: int, overlap: int) -> Chunks:
@@ -168,5 +168,5 @@ def cut_into_chunks(offsets: NDArray[np.int64], context: int, overlap: int) -> C
     return Chunks(
         begins=offsets[:-1][owner] + start,
         sizes=np.minimum(context, lengths[owner] - start),
-        fresh=np.where(number == 0, 0, overlap),
+        n_context=np.where(number == 0, 0, overlap),
     )

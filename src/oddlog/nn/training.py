@@ -91,7 +91,7 @@ def run_stage(
         One record per epoch: epoch, train_loss, valid_loss.
 
     Raises:
-        ConfigError: The checkpoint to resume from belongs to another run.
+        ConfigError: The checkpoint to resume from belongs to another run, or training diverged.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay
@@ -107,6 +107,11 @@ def run_stage(
         model.eval()
         with torch.no_grad():
             valid_loss = task.validate()
+        if not math.isfinite(valid_loss):
+            raise ConfigError(
+                f"{stage.name}: the loss is {valid_loss} after epoch {state.epoch}: training "
+                "diverged; lower learning_rate"
+            )
         _record(state, train_loss, valid_loss)
         if state.n_worse == 0:
             best = _weights(model)

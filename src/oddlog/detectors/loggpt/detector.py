@@ -41,6 +41,7 @@ from oddlog.detectors.loggpt.model import (
     new_network,
 )
 from oddlog.encode import (
+    FIRST_CANDIDATE,
     UNKNOWN,
     Chunks,
     Tokens,
@@ -48,7 +49,7 @@ from oddlog.encode import (
     add_marks,
     cut_into_chunks,
 )
-from oddlog.errors import ArtifactError, NotFittedError
+from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.nn.batches import Distinct, find_distinct
@@ -76,10 +77,10 @@ class _Encoded:
         Returns:
             (t, ...) beside ``tokens.tokens``.
         """
-        new = self.chunks.sizes - self.chunks.fresh  # (c,) tokens that this chunk is to score
+        new = self.chunks.sizes - self.chunks.n_context  # (c,) tokens that this chunk is to score
         owner = np.repeat(np.arange(len(new)), new)
         within = np.arange(new.sum()) - np.repeat(np.cumsum(new) - new, new)
-        within += self.chunks.fresh[owner]
+        within += self.chunks.n_context[owner]
         place = self.distinct.offsets[:-1][self.distinct.of_chunk[owner]] + within
         result = np.zeros((len(self.tokens.tokens), *values.shape[1:]), dtype=values.dtype)
         result[self.chunks.begins[owner] + within] = values[place]
@@ -126,6 +127,11 @@ class LogGPT:
         vocabulary = Vocabulary.of(train.template_ids())
         train_strings = _encode(train, vocabulary, self.config).distinct
         valid_strings = _encode(valid, vocabulary, self.config).distinct
+        if not (valid_strings.tokens >= FIRST_CANDIDATE).any():
+            raise ConfigError(
+                "no known template in the validation windows: nothing to choose the epoch by; "
+                "give more log, or a larger valid_share"
+            )
         device = choose_device(run.device)
         seed_torch(run.seed)
         network = new_network(self.config, vocabulary.size, device)
@@ -221,15 +227,16 @@ class LogGPT:
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> LogGPT:
         """Read what ``save`` wrote onto a device."""
-        detector = cls(build(LogGPTConfig, read_json(folder / "config.json"), str(folder)))
-        vocab = read_json(folder / "vocab.json")
+        config, vocab = read_json(folder / "config.json"), read_json(folder / "vocab.json")
         weights = load_arrays(folder / "model.safetensors")
+        place = choose_device(device)
         try:
+            detector = cls(build(LogGPTConfig, config, "config.json"))
             vocabulary = Vocabulary.from_json(vocab["templates"])
-            network = new_network(detector.config, vocabulary.size, choose_device(device))
+            network = new_network(detector.config, vocabulary.size, place)
             load_parameters(network, weights)
-            detector._n_training_events = int(vocab["n_training_events"])
-        except (KeyError, TypeError, ValueError) as error:
+            detector._n_training_events = max(0, int(vocab["n_training_events"]))
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector._vocabulary = vocabulary
         detector._network = network

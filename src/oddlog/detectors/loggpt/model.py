@@ -156,7 +156,7 @@ def next_event_loss(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
     logits = candidate_logits(model, batch.inputs[:, :-1], wanted)
     losses = cross_entropy(logits, targets[wanted] - FIRST_CANDIDATE, reduction="none")
     weights = batch.weights[:, 1:][wanted]
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-12)  # a batch may hold no target
 
 
 def hide_some(batch: Batch, config: LogGPTConfig, generator: torch.Generator) -> Batch:
