@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -296,6 +297,15 @@ def test_a_detector_whose_extra_is_missing_says_what_to_install():
 
 def test_the_version_can_be_asked_for(run):
     assert run("--version")[:2] == (0, f"oddlog {oddlog.__version__}\n")
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_do_not_spin_while_they_wait_unless_told_to(run, monkeypatch, before, after):
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    run("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 @pytest.mark.parametrize(

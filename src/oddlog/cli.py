@@ -308,6 +308,9 @@ def main() -> None:
     """Run the command line; the entry point of ``oddlog``."""
     from oddlog.errors import OddlogError
 
+    # Threads that spin while they wait make a network several times slower on a busy machine; one
+    # that is imported later reads this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except _OddFound:

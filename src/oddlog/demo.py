@@ -32,7 +32,7 @@ SETTINGS = {
         "batch_size": 16,
         "epochs": 14,
         "learning_rate": 4e-3,
-        "sequence_score": "surprise",
+        "repeats": 1.0,
     },
 }
 
@@ -59,7 +59,7 @@ class Demo:
         """Say how good the verdict is, one line each."""
         own = self.evaluations[self.pipeline.detector.name].decision
         ranked = ", ".join(
-            f"{name} {found.ranking.auprc.text(2)}" for name, found in self.evaluations.items()
+            f"{name} {found.ranking.auprc.value:.2f}" for name, found in self.evaluations.items()
         )
         return [
             f"false alarms: {own.n_false_alarms} of {own.n_false_alarms + own.n_passed:,} normal "
