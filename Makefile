@@ -33,5 +33,8 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: install        ## write what README.md and docs/ say of the code, from the code
+	$(BIN)/python docs/generate.py
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis demo

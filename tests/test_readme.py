@@ -1,0 +1,141 @@
+"""What a newcomer reads is true: README's commands and code run, links lead somewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GENERATED_FROM_CODE = ("detectors", "settings", "formats")  # within seconds; others run the demo
+# The default run takes the same commands on less, and a rule in the network's place where the demo
+# has trained one already.
+SMALLER = {"oddlog demo": " --sessions 700", "oddlog fit": " --detector new_event"}
+SMALLER_CODE = ("PipelineConfig(", 'PipelineConfig(detector="new_event", ')
+
+
+def blocks(language):
+    """Return the README's code blocks of one language."""
+    return [body for name, body in BLOCK.findall(README) if name == language]
+
+
+def commands():
+    """Return the README's console commands in order, without the prompt."""
+    lines = "".join(blocks("console")).splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+def shell(command, folder):
+    """Run a command as a newcomer would, in a folder, with this environment's oddlog."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def smaller(command):
+    """Return the command on less data and with less to learn."""
+    for head, more in SMALLER.items():
+        if command.startswith(head):
+            return command + more
+    return command
+
+
+def run_readme(folder, of_command, of_code):
+    """Run the README's oddlog commands, then its Python code; return what each printed."""
+    told = {
+        command: shell(of_command(command), folder)
+        for command in commands()
+        if command.startswith("oddlog")
+    }
+    for number, code in enumerate(blocks("python")):
+        (folder / f"readme_{number}.py").write_text(of_code(code), encoding="utf-8")
+        told[code] = shell(f"python readme_{number}.py", folder)
+    return told
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Return what the README's commands and code print when run in order, on less."""
+    return run_readme(
+        tmp_path_factory.mktemp("readme"), smaller, lambda code: code.replace(*SMALLER_CODE)
+    )
+
+
+def test_every_oddlog_command_and_the_code_run_in_order(told):
+    assert len(told) >= 8
+
+
+def test_scoring_finds_something_odd(told):
+    assert '"flagged": true' in told["oddlog score demo/today/cluster.log --model model"]
+
+
+def test_the_python_code_prints_alerts(told):
+    assert "blk_" in told[blocks("python")[0]]
+
+
+def test_the_code_can_be_made_smaller():
+    assert any(SMALLER_CODE[0] in code for code in blocks("python"))
+
+
+@pytest.mark.slow
+def test_every_command_and_the_code_run_as_they_stand(tmp_path):
+    told = run_readme(tmp_path, str, str)
+    assert '"flagged": true' in told["oddlog score demo/today/cluster.log --model model"]
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("oddlog")])
+def test_every_other_command_is_make_or_pip(command):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = [f"make {target}" for target in targets]
+    assert command in [*known, "pip install -c constraints.txt '.[torch]'"]
+
+
+def test_the_test_command_is_named():
+    assert "$ make test\n" in README
+
+
+def test_what_is_generated_from_code_is_up_to_date():
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check", *GENERATED_FROM_CODE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), f"run: make docs\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_what_the_demo_writes_is_up_to_date():
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check", "kinds"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), f"run: make docs\n{done.stderr}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_files_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
+    files = [link for link in links if not link.startswith("http")]
+    assert [name for name in files if not (document.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_generated_block_has_its_end(document):
+    text = document.read_text(encoding="utf-8")
+    assert re.findall(r"<!-- (\w+):begin -->", text) == re.findall(r"<!-- (\w+):end -->", text)
+
+
+def test_the_design_names_every_module():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "oddlog"
+    modules = [path.stem for path in package.iterdir() if not path.name.startswith("__")]
+    unnamed = {name for name in modules if not re.search(rf"\b{name}\b", text)}
+    assert unnamed - {"py"} == set()  # py.typed
