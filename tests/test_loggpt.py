@@ -286,7 +286,7 @@ def test_no_sequences_have_no_explanations(eighths):
         ({"top_k": 0.0}, "top_k"),
         ({"layers": 0}, "layers"),
         ({"dropout": 1.0}, "dropout"),
-        ({"repeats": 1.1}, "repeats"),
+        ({"learn": "all"}, "learn"),
         ({"schedule": "linear"}, "schedule"),
         ({"sequence_score": "mean"}, "sequence_score"),
         ({"learning_rate": 0.0}, "learning_rate"),

@@ -140,29 +140,37 @@ def test_each_token_counts_by_its_weight(known):
 
 
 @pytest.mark.parametrize(
-    ("repeats", "begin", "b", "a", "rest"),
-    [(0.0, 1 / 3, 1, 1 / 2, 1), (0.5, 2, 2, math.sqrt(8), 4), (1.0, 12, 4, 16, 16)],
+    ("learn", "begin", "b", "a", "rest"),
+    [("support", 2, 3, 1.5, math.sqrt(32) / 2), ("frequency", 12, 4, 16, 16)],
 )
-def test_a_continuation_counts_by_its_repeats_whatever_follows(repeats, begin, b, a, rest):
+def test_a_continuation_counts_as_what_is_learned_says(learn, begin, b, a, rest):
     """36 strings share the first token, 4 go on with B, 32 with A, divided among two."""
     strings = [[BEGIN, B]] * 4 + [[BEGIN, A, END]] * 16 + [[BEGIN, A, B]] * 16
-    found = target_weights(distinct(*strings), repeats)
+    found = target_weights(distinct(*strings), learn)
     assert found == pytest.approx([begin, b, begin, a, rest, begin, a, rest])
     assert found.dtype == np.float32
 
 
-@pytest.mark.parametrize(("repeats", "weight"), [(0.0, 1.0), (0.5, 3.0), (1.0, 9.0)])
-def test_repeats_weigh_what_is_validated(known, repeats, weight):
-    config = LogGPTConfig(**TINY, repeats=repeats)
+@pytest.mark.parametrize(
+    ("learn", "often", "once", "after"),
+    [
+        ("frequency", 9, 1, (9, 1, 1)),
+        ("support", math.sqrt(10) / 2, math.sqrt(10) / 2, (3, 1, 1)),
+    ],
+)
+def test_what_is_validated_is_weighed_the_same_way(known, learn, often, once, after):
+    config = LogGPTConfig(**TINY, learn=learn)
     valid = distinct(*[[BEGIN, A, END]] * 9, [BEGIN, C, B, END])
     loss = language_model_task(known, valid, valid, config).validate()
-    once, nine_times = LN8 + LN4 + LN8, LN2 + LN8
-    assert loss == pytest.approx((once + weight * nine_times) / (3 + 2 * weight), rel=1e-5)
+    weights = np.array([often, once, *after])
+    assert loss == pytest.approx(np.average([LN2, LN8, LN8, LN4, LN8], weights=weights), rel=1e-5)
 
 
 def test_an_epoch_shows_every_distinct_string_once_with_its_weights(known):
     train = distinct([BEGIN, A, END], [BEGIN, A, END], [BEGIN, B], *[[HIDDEN, A, B, C]] * 5)
-    config = LogGPTConfig(**TINY | {"batch_size": 2}, unknown_rate=0.0, cut_rate=0.0, repeats=1.0)
+    config = LogGPTConfig(
+        **TINY | {"batch_size": 2, "learn": "frequency"}, unknown_rate=0.0, cut_rate=0.0
+    )
     task = language_model_task(known, train, train, config)
     batches = list(task.batches(torch.Generator().manual_seed(0)))
     shown = sorted(
@@ -301,7 +309,7 @@ def test_a_fit_killed_and_resumed_equals_an_unbroken_one(tmp_path):
 @pytest.mark.parametrize(
     ("train", "valid", "change"),
     [
-        (NORMAL[1:], NORMAL, {"repeats": 1.0}),
+        (NORMAL[1:], NORMAL, {"learn": "frequency"}),
         (NORMAL, NORMAL[:2], {}),
         (NORMAL, NORMAL, {"width": 16}),
         (NORMAL, NORMAL, {"cut_rate": 0.2}),

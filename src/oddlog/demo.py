@@ -32,7 +32,7 @@ SETTINGS = {
         "batch_size": 16,
         "epochs": 14,
         "learning_rate": 4e-3,
-        "repeats": 1.0,
+        "learn": "frequency",
     },
 }
 

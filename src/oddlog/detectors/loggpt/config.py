@@ -31,9 +31,9 @@ class LogGPTConfig(Config):
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     patience: PositiveInt = 5
-    repeats: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """A continuation seen c times counts c ** repeats in the loss: at 1 the network learns how
-    frequent things are (the paper), at 0 what can follow at all, which is the question here."""
+    learn: Literal["support", "frequency"] = "support"
+    """What can follow a past, or how often each continuation does (the paper); see
+    ``model.target_weights``."""
     unknown_rate: Share = 0.1
     """Share of training events shown as unknown: what follows a new template is learned, and single
     sequences are not learned by heart."""

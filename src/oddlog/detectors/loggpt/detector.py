@@ -12,8 +12,8 @@ and the paper's rule calls a sequence anomalous if any event is outside the K li
 
 Deviations, and why: marks for begin and end, only on windows that hold them (the released code
 marks HDFS only, and never scores the first event); padding carries no loss (theirs does); the best
-validation epoch is restored (theirs is saved and forgotten); each distinct continuation of each
-distinct past counts once in the loss, not as often as it occurs (``config.repeats``, 1 for the
+validation epoch is restored (theirs is saved and forgotten); the different continuations of a past
+count the same in the loss, however often they occur (``config.learn``, "frequency" for the
 paper's); some events are shown as unknown and some pasts cut off in training; sequences longer
 than the context are scored in overlapping chunks (theirs are dropped); the vocabulary is the
 training events' alone and ranks count only what can occur there (theirs include filler marks); a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -189,8 +190,8 @@ def language_model_task(
 
     Distinct strings are trained on, and validated on, with the weights of ``target_weights``.
     """
-    weights = target_weights(train, config.repeats)
-    valid_weights = target_weights(valid, config.repeats)
+    weights = target_weights(train, config.learn)
+    valid_weights = target_weights(valid, config.learn)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         seed = int(torch.randint(2**62, (), generator=generator))
@@ -213,14 +214,20 @@ def language_model_task(
     )
 
 
-def target_weights(strings: Distinct, repeats: float) -> NDArray[np.float32]:
+def target_weights(
+    strings: Distinct, learn: Literal["support", "frequency"]
+) -> NDArray[np.float32]:
     """Return (t,) how much each token of the distinct strings counts as a target.
 
-    An event after a past that c sequences of the log share counts ``c ** repeats`` in all, divided
-    among the distinct strings that hold it. At 1 that is the paper's loss, in which the network
-    learns how frequent each continuation is. At 0 each distinct continuation of each distinct past
-    counts once: the network learns what can follow at all, which is what a detector has to know,
-    and a rare habit is no longer an oddity.
+    "frequency" is the paper's loss: a continuation counts as often as it occurs, and the network
+    learns p(next | past). With "support" a past that c sequences share counts ``sqrt(c)``, and each
+    of its k different continuations ``1 / k`` of that: the network learns what can follow at all,
+    which is what a detector has to know, and a rare habit is no longer an oddity. The root keeps
+    the few pasts that all sequences share from drowning among the many that one sequence has.
+    What several distinct strings share is divided among them.
     """
-    n_strings, n_all = share_pasts(strings)
-    return (n_all.astype(np.float64) ** repeats / n_strings).astype(np.float32)
+    pasts = share_pasts(strings)
+    weight = pasts.n_all.astype(np.float64)
+    if learn == "support":
+        weight = np.sqrt(pasts.n_before) / pasts.n_continuations
+    return (weight / pasts.n_strings).astype(np.float32)
