@@ -35,6 +35,7 @@ format: install
 
 docs: install        ## write what README.md and docs/ say of the code, from the code
 	$(BIN)/python docs/generate.py
+	$(if $(wildcard benchmarks/results/*.jsonl),$(BIN)/python benchmarks/table.py)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis demo

@@ -113,13 +113,6 @@ def test_what_is_generated_from_code_is_up_to_date():
     assert (done.returncode, done.stdout) == (0, ""), f"run: make docs\n{done.stderr}"
 
 
-@pytest.mark.slow
-def test_what_the_demo_writes_is_up_to_date():
-    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check", "kinds"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), f"run: make docs\n{done.stderr}"
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_to_files_lead_somewhere(document):
     links = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
