@@ -93,7 +93,7 @@ def test_a_line_without_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyP
 
 
 @settings(deadline=None)
-@given(text=st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r\0"))))
+@given(text=st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n\r\0"))))
 def test_lines_come_back_as_written_whatever_the_block_size(
     text: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

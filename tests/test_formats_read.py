@@ -202,3 +202,17 @@ def test_a_docker_file_is_not_taken_for_json_lines(tmp_path: Path) -> None:
         "docker",
         "picked docker: 100% of 3 lines of the sample match",
     )
+
+
+def test_columns_that_are_not_asked_for_stay_empty_and_the_others_the_same(tmp_path):
+    path = tmp_path / "hdfs.log"
+    path.write_text("081109 203530 147 INFO dfs.DataNode: Receiving block blk_1\n" * 3)
+    everything, _ = read_events(path, "hdfs")
+    messages, report = read_events(path, "hdfs", columns=())
+    assert report.n_events == 3
+    assert messages.columns == everything.columns
+    for name in ("source", "line", "n_lines", "raw", "message"):
+        assert messages[name].equals(everything[name])
+    assert messages["time"].null_count() == 3
+    assert messages["sessions"].list.len().sum() == 0
+    assert everything["sessions"].list.len().sum() == 3

@@ -65,23 +65,20 @@ def test_of_nothing_nothing_is_distinct():
 
 
 @given(strings)
-def test_a_token_knows_how_many_strings_share_its_past_and_how_it_goes_on(lists):
+def test_a_token_knows_how_many_strings_share_it_and_its_past(lists):
     distinct = distinct_of(lists)
     found = lists_of(distinct)
-    every = [tuple(item) for item in lists]
-    heads = [string[: i + 1] for string in found for i in range(len(string))]
-    pasts = share_pasts(distinct)
-    assert pasts.n_strings.tolist() == [sum(s[: len(h)] == h for s in found) for h in heads]
-    assert pasts.n_all.tolist() == [sum(s[: len(h)] == h for s in every) for h in heads]
-    assert pasts.n_before.tolist() == [sum(s[: len(h) - 1] == h[:-1] for s in every) for h in heads]
-    assert pasts.n_continuations.tolist() == [
-        len({s[: len(h)] for s in found if len(s) >= len(h) and s[: len(h) - 1] == h[:-1]})
-        for h in heads
+    pasts = [string[: i + 1] for string in found for i in range(len(string))]
+    n_strings, n_all = share_pasts(distinct)
+    assert n_strings.tolist() == [sum(s[: len(past)] == past for s in found) for past in pasts]
+    assert n_all.tolist() == [
+        sum(tuple(item[: len(past)]) == past for item in lists) for past in pasts
     ]
 
 
 def test_of_nothing_nothing_is_shared():
-    assert [column.tolist() for column in share_pasts(distinct_of([]))] == [[], [], [], []]
+    n_strings, n_all = share_pasts(distinct_of([]))
+    assert (n_strings.tolist(), n_all.tolist()) == ([], [])
 
 
 @given(rising, st.integers(1, 100))

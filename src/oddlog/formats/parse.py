@@ -12,7 +12,8 @@ lines; what follows beyond them, like what stands before a file's first header, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -26,20 +27,14 @@ from oddlog.formats.structured import docker_fields, json_fields, logfmt_fields,
 from oddlog.formats.times import parse_times
 
 MAX_RECORD_LINES = 10_000
-UNDERSTOOD = (
-    "message",
-    "time",
-    "fraction",
-    "level",
-    "level2",
-    "level3",
-    "priority",
-    "host",
-    "label",
-    "session",
-    "stream",
-    "tag",
-)
+GROUPS = {  # of a pattern, by the optional column that is made of them
+    "time": ("time", "fraction"),
+    "level": ("level", "level2", "level3", "priority"),
+    "host": ("host",),
+    "label": ("label",),
+    "sessions": ("session",),
+}
+ALWAYS = ("message", "stream", "tag")
 NO_LABEL = "-"
 _IDENTIFIER = re.compile(r"[A-Za-z_@][\w.@-]*")
 
@@ -75,6 +70,7 @@ class Plan:
         field: Field whose value is the session, or None.
         regex: Regex whose matches in the message are the sessions, or None.
         reference: Time about which a time without a year is placed.
+        columns: Which of the columns of ``GROUPS`` are extracted; the others may stay empty.
     """
 
     source: str
@@ -82,12 +78,23 @@ class Plan:
     field: str | None = None
     regex: str | None = None
     reference: datetime | None = None
+    columns: frozenset[str] = frozenset(GROUPS)
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups of the layout's pattern that are read."""
+        read = {group for name in self.columns for group in GROUPS[name]}
+        return {*ALWAYS, *read, self.field or "message"} & {*self.layout.fields}
 
 
 def plan(
-    source: str, layout: Layout, session_by: str | None, reference: datetime | None = None
+    source: str,
+    layout: Layout,
+    session_by: str | None,
+    reference: datetime | None = None,
+    columns: Collection[str] | None = None,
 ) -> Plan:
-    """Settle what ``session_by`` means under a layout.
+    """Settle what ``session_by`` means under a layout, and which columns are extracted.
 
     A plain name is a field if the layout has it, or if its records name their own (JSON, Docker,
     logfmt); anything else is a regex. Without ``session_by`` the layout's own rule holds.
@@ -97,18 +104,21 @@ def plan(
     """
     if reference is not None and reference.tzinfo is None:
         raise ConfigError(f"reference time {reference}: it has no zone; give one, such as UTC")
+    read = frozenset(GROUPS if columns is None else columns)
+    if "sessions" not in read:
+        return Plan(source, layout, None, None, reference, read)
     if session_by is None:
         field = "session" if "session" in layout.fields else None
-        return Plan(source, layout, field, None if field else layout.session, reference)
+        return Plan(source, layout, field, None if field else layout.session, reference, read)
     open_ended = layout.reads in ("json", "docker", "logfmt")
     if _IDENTIFIER.fullmatch(session_by) and (open_ended or session_by in layout.fields):
-        return Plan(source, layout, session_by, None, reference)
+        return Plan(source, layout, session_by, None, reference, read)
     check_regex(session_by, "session regex")
     if _n_groups(session_by) > 1:
         raise ConfigError(
             f"session regex {session_by!r}: more than one group; write (?:...) for all but one"
         )
-    return Plan(source, layout, None, session_by, reference)
+    return Plan(source, layout, None, session_by, reference, read)
 
 
 def _n_groups(regex: str) -> int:
@@ -190,7 +200,7 @@ def peel(lines: pl.Series, settled: Plan) -> pl.DataFrame:
 
 def _peel_text(lines: pl.Series, settled: Plan) -> pl.DataFrame:
     layout = settled.layout
-    wanted = {*UNDERSTOOD, settled.field or "session"} & {*layout.fields}
+    wanted = settled.groups
     found = lines.str.extract_groups(capture_only(layout, wanted)).struct.unnest()
     table = found.with_columns(line=lines).select(
         matched=pl.col(HEAD).is_not_null(),
@@ -206,7 +216,7 @@ def _peel_text(lines: pl.Series, settled: Plan) -> pl.DataFrame:
     rows = np.flatnonzero(~table["matched"].to_numpy())
     if layout.fallback is None or not len(rows):
         return table
-    other = Plan(settled.source, LAYOUTS[layout.fallback], settled.field, None, settled.reference)
+    other = replace(settled, layout=LAYOUTS[layout.fallback], regex=None)
     kept = np.flatnonzero(table["matched"].to_numpy())
     both = pl.concat([table[kept], _peel_text(lines.gather(rows), other)], how="vertical")
     return both[np.argsort(np.concatenate([kept, rows]))]

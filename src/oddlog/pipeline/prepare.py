@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +93,7 @@ def read_sources(
     format: str,
     session_by: str | None,
     progress: Progress = silent,
+    columns: Collection[str] | None = None,
 ) -> tuple[pl.DataFrame, tuple[ReadReport, ...]]:
     """Read every source into one table, by time where several have it.
 
@@ -104,6 +105,7 @@ def read_sources(
         format: Name of a layout, a regex with named groups, or "auto".
         session_by: Regex or field that gives sessions; None for the layout's own rule.
         progress: Called as work goes on.
+        columns: As for ``read_events``; without "time" nothing is merged.
 
     Raises:
         ConfigError: No source, one given twice, an unknown format or a bad regex.
@@ -120,7 +122,9 @@ def read_sources(
     for number, source in enumerate(sources):
         progress("reading", number, len(sources))
         reference = None if source != "-" else datetime.now(tz=UTC)
-        events, report = read_events(source, layout, session_by=session_by, reference=reference)
+        events, report = read_events(
+            source, layout, session_by=session_by, reference=reference, columns=columns
+        )
         tables.append(check_events(events))
         reports.append(report)
     progress("reading", len(sources), len(sources))
@@ -250,7 +254,7 @@ def mine_templates(
     Returns:
         The templates; a table of source, line and template_id, one row per event; notes.
     """
-    events, reads = read_sources(sources, config.format, config.session_by, progress)
+    events, reads = read_sources(sources, config.format, None, progress, columns=())
     progress("templates", 0, 0)
     templates = Templates(_drain_config(config.drain, _common_format(config.format, reads)))
     templates.learn(events["message"])

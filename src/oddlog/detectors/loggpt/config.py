@@ -23,7 +23,7 @@ class LogGPTConfig(Config):
     width: PositiveInt = 60
     context: Annotated[int, Field(ge=4)] = 512
     dropout: Share = 0.1
-    epochs: PositiveInt = 40
+    epochs: PositiveInt = 45
     max_steps: PositiveInt = 4000
     """Fewer epochs where an epoch has many batches, so that a large log is no longer to learn."""
     batch_size: PositiveInt = 32

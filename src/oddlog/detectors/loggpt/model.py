@@ -220,14 +220,10 @@ def target_weights(
     """Return (t,) how much each token of the distinct strings counts as a target.
 
     "frequency" is the paper's loss: a continuation counts as often as it occurs, and the network
-    learns p(next | past). With "support" a past that c sequences share counts ``sqrt(c)``, and each
-    of its k different continuations ``1 / k`` of that: the network learns what can follow at all,
-    which is what a detector has to know, and a rare habit is no longer an oddity. The root keeps
-    the few pasts that all sequences share from drowning among the many that one sequence has.
-    What several distinct strings share is divided among them.
+    learns p(next | past). With "support" each distinct continuation of each distinct past counts
+    once: the network learns what can follow at all, which is what a detector has to know, and a
+    rare habit is no longer an oddity. What several distinct strings share is divided among them.
     """
-    pasts = share_pasts(strings)
-    weight = pasts.n_all.astype(np.float64)
-    if learn == "support":
-        weight = np.sqrt(pasts.n_before) / pasts.n_continuations
-    return (weight / pasts.n_strings).astype(np.float32)
+    n_strings, n_all = share_pasts(strings)
+    weight = np.ones(len(n_all)) if learn == "support" else n_all
+    return (weight / n_strings).astype(np.float32)
