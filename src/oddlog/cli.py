@@ -72,7 +72,7 @@ def demo(
         Path, typer.Option("--out", metavar="DIR", help="Folder for logs and model.")
     ] = Path("oddlog-demo"),
     sessions: Annotated[
-        int, typer.Option(metavar="N", min=200, help="Sessions to learn from.")
+        int, typer.Option(metavar="N", min=600, help="Sessions to learn from.")
     ] = 3000,
     seed: Seed = 1,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Odd sequences to show.")] = 3,

@@ -6,6 +6,7 @@ line of a log can colour, hide or rewrite what the terminal shows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from oddlog.evaluate import ClassRecall, Estimate, Evaluation
+from oddlog.evaluate import RATES, ClassRecall, Estimate, Evaluation
 from oddlog.run import Progress as Report
 from oddlog.run import silent
 
@@ -237,6 +238,10 @@ def show_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) ->
                 _cell(at.decision.f1),
             )
     console.print(rates)
+    judged = {at.asked for found in evaluations.values() for at in found.at_rates}
+    for rate in (rate for rate in RATES if rate not in judged):
+        needed = math.ceil(1 / rate) - 1
+        console.print(Text(f"{rate:.1%} needs {needed:,} calibration sequences", "dim"))
 
 
 def show_recall_by_class(console: Console, classes: Sequence[ClassRecall]) -> None:

@@ -26,7 +26,7 @@ from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Novelties, Templates
 from oddlog.endings import Silences
 from oddlog.errors import ArtifactError, LabelsError
-from oddlog.evaluate import Evaluation, Resampling, evaluate
+from oddlog.evaluate import RATES, Evaluation, Resampling, evaluate
 from oddlog.events import Sequences
 from oddlog.group import group
 from oddlog.pipeline.config import PipelineConfig
@@ -169,7 +169,8 @@ class Pipeline:
     ) -> dict[str, Evaluation]:
         """Judge a result by its labels, the stored baselines on the same sequences beside it.
 
-        All are judged at the false-alarm rate of the result.
+        All are judged at the false-alarm rate of the result, and at those of ``RATES`` for which
+        the calibration has enough sequences.
 
         Returns:
             Evaluations by detector name, this pipeline's own first.
@@ -184,17 +185,18 @@ class Pipeline:
             )
         sequences = result.sequences.without_labels()
         truth = result.sequences.anomalous[known]
-        rate = result.calibration.false_alarm_rate
+        asked = result.calibration.false_alarm_rate
         judged = {}
         for name, judge in {self.detector.name: self.judge, **self.baselines}.items():
             own = judge is self.judge
             scores = result.scores if own else judge.detector.score(sequences)
-            calibration = result.calibration if own else judge.calibration.at(rate)
+            calibration = result.calibration if own else judge.calibration.at(asked)
             judged[name] = evaluate(
                 scores.sequence[known],
                 truth,
                 calibration.flags(scores.sequence)[known],
                 p_values=calibration.p_values(scores.sequence)[known],
+                rates=[rate for rate in RATES if not calibration.n_missing(rate)],
                 resampling=resampling,
             )
         return judged

@@ -29,6 +29,7 @@ from oddlog.split import (
 )
 
 PARTS = ("training", "validation", "calibration")
+FEW = 100  # training sequences below which a person is told that they are few
 GROUP = "(?"  # in a regex with named groups, and in no name of a layout
 
 
@@ -70,6 +71,11 @@ class Preparation:
             told.append(f"labelled anomalies left out: {dropped}")
         sizes = ", ".join(f"{n:,} {part}" for n, part in zip(self.sizes, PARTS, strict=True))
         told.append(f"sequences: {sizes}; {self.n_templates:,} templates in training")
+        if self.sizes[0] < FEW:
+            told.append(
+                f"only {self.sizes[0]:,} sequences to learn from: expect little; give more log, "
+                "smaller windows, or --session-by"
+            )
         return told
 
 
@@ -151,7 +157,9 @@ def choose_window(events: pl.DataFrame, wanted: Window | None) -> tuple[Window, 
     if _names_sessions(events):
         return Window(by="session"), "session (the lines name sessions)"
     if column(events, "time").is_not_null().any():
-        return Window.parse("time:60s"), "time:60s per source (no sessions, but times)"
+        return Window.parse("time:60s"), (
+            "time:60s per source (no sessions, but times; --session-by tells where lines name one)"
+        )
     return Window.parse("lines:100"), "lines:100 per source (neither sessions nor times)"
 
 

@@ -30,7 +30,7 @@ class LogGPTConfig(Config):
     learning_rate: PositiveFloat = 2e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    patience: PositiveInt = 5
+    patience: PositiveInt = 15
     learn: Literal["support", "frequency"] = "support"
     """What can follow a past, or how often each continuation does (the paper); see
     ``model.target_weights``."""
