@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ODDLOG_DATA ?= $(wildcard $(abspath ../shared/data))
 export ODDLOG_DATA
 
-.PHONY: install demo test test-slow check format bench-parsing docs clean
+.PHONY: install demo test test-slow check format docs clean
 
 install: $(VENV)/.installed
 
@@ -18,7 +18,7 @@ demo: install        ## simulate a cluster, learn it, find its planted faults
 	$(BIN)/oddlog demo --out demo
 
 test: install        ## the default tests, under five minutes on two cores
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: install   ## everything
 	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 3600
