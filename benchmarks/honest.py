@@ -27,7 +27,7 @@ from oddlog import Run, Sequences
 from oddlog.config import parse_assignments
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.drain import DrainConfig, Novelties, Templates
-from oddlog.endings import Silences, latest_time
+from oddlog.endings import Silences, log_ends
 from oddlog.evaluate import Resampling, evaluate
 from oddlog.evaluate.decision import decide
 from oddlog.formats import read_events
@@ -38,7 +38,7 @@ from oddlog.pipeline.prepare import with_templates
 from oddlog.split import check_no_leak, cut_sessions_at_random, cut_sessions_by_time
 
 RESULTS = Path(__file__).parent / "results"
-SIZES = {"train": 3000, "valid": 500, "calibration": 1500}
+SIZES = {"train": 3500, "valid": 500, "calibration": 1000}
 RAW_SHARES = (0.65, 0.1, 0.25)
 
 
@@ -76,8 +76,8 @@ def hdfs_raw(folder: Path, seed: int) -> tuple[list[Sequences], Sequences, Templ
     novel = Novelties(config)
     *parts, test = (with_templates(part, templates, novel) for part in (*parts, test))
     silences = Silences.of(parts[0])
-    early_end = latest_time(early.events)  # what follows is not known when the model is fitted
-    parts = [silences.mark(part, early_end) for part in parts]
+    early_ends = log_ends(early.events)  # what follows is not known when the model is fitted
+    parts = [silences.mark(part, early_ends) for part in parts]
     return parts, silences.mark(test), templates
 
 

@@ -29,7 +29,8 @@ def names_in(folder):
 
 def write_model(folder, note="old"):
     with new_folder(folder) as staging:
-        write_json(staging / MANIFEST, {"format_version": FORMAT_VERSION, "note": note})
+        manifest = {"format_version": FORMAT_VERSION, "oddlog": "0.1.0", "note": note}
+        write_json(staging / MANIFEST, manifest)
     return folder
 
 
@@ -102,9 +103,25 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 
 def test_an_old_model_goes_with_all_its_files(tmp_path):
     model = write_model(tmp_path / "model")
-    write_text(model / "left_over.txt", "x")
+    write_text(model / "detector" / "left_over.txt", "x")
     write_model(model, "new")
     assert names_in(model) == [MANIFEST]
+
+
+def test_a_model_beside_which_someone_keeps_a_file_is_refused(tmp_path):
+    model = write_model(tmp_path / "model")
+    write_text(model / "notes.txt", "x")
+    with pytest.raises(ArtifactError, match="no oddlog model"):
+        write_model(model, "new")
+    assert names_in(model) == [MANIFEST, "notes.txt"]
+
+
+@pytest.mark.parametrize("manifest", ["{}", '{"name": "web app"}', "[1]", "not json"])
+def test_a_folder_with_another_manifest_is_refused(tmp_path, manifest):
+    (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(ArtifactError, match="no oddlog model"), new_folder(tmp_path):
+        pass
+    assert names_in(tmp_path) == [MANIFEST]
 
 
 def test_a_folder_of_other_files_is_refused(tmp_path):

@@ -96,7 +96,7 @@ def test_with_continuous_scores_the_mean_realised_rate_is_the_rate_asked():
 )
 def test_interval_agrees_with_scipys_beta_quantiles(n, alpha, confidence):
     low, high = Calibration(np.zeros(n), alpha).interval(confidence=confidence)
-    k = np.floor(alpha * (n + 1))
+    k = (np.arange(1, n + 1) / (n + 1) <= alpha).sum()
     tail = (1 - confidence) / 2
     expected = beta.ppf([tail, 1 - tail], k, n + 1 - k) if k else [0, 0]
     assert [low, high] == pytest.approx(expected, rel=1e-9, abs=1e-12)
@@ -192,3 +192,11 @@ def test_the_scores_cannot_be_changed_afterwards():
     calibration = calibrate([1.0, 2.0])
     with pytest.raises(ValueError, match="read-only"):
         calibration.scores[0] = 5.0
+
+
+def test_scores_that_differ_by_float_noise_tie_on_either_side():
+    calibration = calibrate(np.repeat([1.0, 5.0], 50), 0.25)
+    noisy = 5.0 + np.array([-1e-6, 0.0, 1e-6])
+    assert len(set(calibration.p_values(noisy))) == 1
+    assert not calibration.flags(noisy).any()
+    assert not (noisy > calibration.threshold()).any()

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from oddlog.endings import Silences, latest_time
+from oddlog.endings import Silences, log_ends
 from oddlog.errors import ArtifactError
 from oddlog.events import Sequences
 
@@ -25,6 +25,11 @@ def sessions(*contents: list[tuple[int, float | None]]) -> Sequences:
     )
 
 
+def ending(seconds: float) -> pl.DataFrame:
+    end = pl.Series("end", [START + timedelta(seconds=seconds)], dtype=pl.Datetime("us", "UTC"))
+    return pl.DataFrame({"source": ["ids"]}).with_columns(end)
+
+
 def test_the_longest_silence_after_each_template_is_learned():
     silences = Silences.of(sessions([(1, 0), (2, 5), (3, 100)], [(1, 10), (2, 12), (3, 20)]))
 
@@ -40,12 +45,12 @@ def test_silences_are_measured_inside_sessions_only():
 def test_a_session_silent_for_longer_than_ever_before_has_ended():
     silences = Silences.of(sessions([(1, 0), (2, 60)]))
 
-    marked = silences.mark(sessions([(1, 0)], [(1, 50)]), START + timedelta(seconds=100))
+    marked = silences.mark(sessions([(1, 0)], [(1, 50)]), ending(100))
 
     assert marked.ends.tolist() == [True, False]
 
 
-def test_the_log_ends_with_its_latest_event_unless_told():
+def test_the_log_ends_with_its_last_event_unless_told():
     silences = Silences.of(sessions([(1, 0), (2, 60)]))
 
     marked = silences.mark(sessions([(1, 0)], [(2, 61), (1, 61)]))
@@ -79,7 +84,7 @@ def test_without_times_every_end_is_taken_as_it_is_given():
 
     assert silences.to_json() == {}
     assert silences.mark(untimed).ends.all()
-    assert latest_time(untimed.events) is None
+    assert log_ends(untimed.events).is_empty()
 
 
 def test_a_session_whose_last_event_has_no_time_keeps_its_end():
@@ -100,3 +105,22 @@ def test_json_gives_back_the_same_silences():
 def test_damaged_json_is_refused(damaged):
     with pytest.raises(ArtifactError, match=r"endings\.json"):
         Silences.from_json(damaged)
+
+
+def test_one_broken_clock_does_not_end_every_session():
+    silences = Silences.of(sessions([(1, 0), (2, 60)]))
+
+    marked = silences.mark(sessions([(1, 10)], [(2, 9_999_999)], [(2, 11)]))
+
+    assert not marked.ends[0]
+
+
+def test_each_source_ends_by_itself():
+    silences = Silences.of(sessions([(1, 0), (2, 60)]))
+    here, there = sessions([(1, 0)]), sessions([(1, 500), (2, 501)])
+    there = Sequences(
+        there.events.with_columns(source=pl.lit("other")),
+        *(there.rows, there.offsets, there.keys, there.labels, there.starts, there.ends),
+    )
+
+    assert silences.mark(Sequences.concat([here, there])).ends.tolist() == [False, False]

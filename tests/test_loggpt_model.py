@@ -100,12 +100,6 @@ def test_a_long_session_is_judged_chunk_by_chunk(tmp_path):
     assert found["end_surprise"] == pytest.approx(np.array(wanted[-1:]), abs=1e-5)
 
 
-def test_judging_says_how_far_it_is(known):
-    steps = []
-    judge(known, distinct([BEGIN, A], [BEGIN, B]), lambda *step: steps.append(step))
-    assert steps == [(2, 2)]
-
-
 def test_what_is_expected_has_the_shares_by_which_it_is_judged(arbitrary):
     strings = distinct([BEGIN, A, B, END], [HIDDEN, C, C])
     judged = judge(arbitrary, strings)
@@ -272,7 +266,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
     assert (first["transformer.wte.weight"] != other["transformer.wte.weight"]).any()
 
 
-@pytest.mark.parametrize(("max_steps", "n_epochs"), [(1, 1), (4, 2), (5, 3), (1000, 6)])
+@pytest.mark.parametrize(("max_steps", "n_epochs"), [(1, 1), (4, 4), (20, 6), (1000, 6)])
 def test_epochs_end_where_the_steps_do(max_steps, n_epochs):
     # 8 distinct sequences make 2 batches
     train = [[1, 2, i] for i in range(8)]

@@ -21,6 +21,15 @@ from oddlog.errors import ArtifactError
 FORMAT_VERSION = 1
 READABLE_VERSIONS = (1,)
 MANIFEST = "manifest.json"
+MODEL_FILES = {
+    MANIFEST,
+    "config.toml",
+    "templates.json",
+    "endings.json",
+    "calibration.json",
+    "detector",
+    "baselines",
+}
 
 
 @contextmanager
@@ -55,8 +64,20 @@ def check_replaceable(path: Path) -> None:
     """
     if not path.exists():
         return
-    if not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).exists()):
-        raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
+    if path.is_dir() and (not any(path.iterdir()) or _is_model(path)):
+        return
+    raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
+
+
+def _is_model(folder: Path) -> bool:
+    """Tell whether all there is in a folder is what a model has: it will be deleted whole."""
+    if not {item.name for item in folder.iterdir()} <= MODEL_FILES:
+        return False
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except ArtifactError:
+        return False
+    return isinstance(manifest, dict) and "oddlog" in manifest and "format_version" in manifest
 
 
 def _swap(staging: Path, path: Path) -> None:

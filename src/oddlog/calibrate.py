@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from oddlog.errors import ArtifactError, ConfigError
 
 DEFAULT_RATE = 0.01
+TOLERANCE = 1e-5  # by which scores of one sequence may differ, and still tie
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,9 @@ class Calibration:
         """Return (n,) p-values: (1 + number of calibration scores >= the score) / (size + 1).
 
         A tie counts against the flag, so that scores with few distinct values (a rank, a count)
-        keep the guarantee too. The smallest p-value there is is 1 / (size + 1).
+        keep the guarantee too. A score higher by no more than ``TOLERANCE`` ties: a network's score
+        of one sequence differs by that much with the batch and the machine. The smallest p-value
+        there is is 1 / (size + 1).
 
         Raises:
             ValueError: A score is NaN.
@@ -67,7 +70,7 @@ class Calibration:
         asked = np.asarray(scores, dtype=np.float64)
         if np.isnan(asked).any():
             raise ValueError("p_values: a score is NaN; a detector has to score every sequence")
-        as_high = len(self) - np.searchsorted(self.scores, asked, side="left")
+        as_high = len(self) - np.searchsorted(self.scores + TOLERANCE, asked, side="left")
         return (1 + as_high) / (len(self) + 1)
 
     def flags(self, scores: ArrayLike, alpha: float | None = None) -> NDArray[np.bool_]:
@@ -80,7 +83,7 @@ class Calibration:
         It is ``inf`` where the calibration set is too small for the rate (see ``n_missing``).
         """
         allowed = _n_allowed(self._rate(alpha), len(self))
-        return float(self.scores[len(self) - allowed]) if allowed else math.inf
+        return float(self.scores[len(self) - allowed] + TOLERANCE) if allowed else math.inf
 
     def n_missing(self, alpha: float | None = None) -> int:
         """Return how many more calibration sequences the rate needs before anything is flagged.

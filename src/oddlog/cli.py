@@ -46,7 +46,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as drain.depth=4; repeat."),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")
+]
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
 
 
@@ -378,7 +380,7 @@ def _write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def _json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for record in records:
-        yield json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        yield json.dumps(record, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n"
 
 
 def _write_table(path: Path, table: pl.DataFrame) -> None:

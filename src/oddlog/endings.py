@@ -11,7 +11,6 @@ deletion comes after the log's last line; taken as ended they are all false alar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -23,10 +22,13 @@ from oddlog.events import Sequences, column
 MICROSECONDS = 1_000_000
 
 
-def latest_time(events: pl.DataFrame) -> datetime | None:
-    """Return when a log ends, None where it has no times."""
-    latest = column(events, "time").max()
-    return latest if isinstance(latest, datetime) else None
+def log_ends(events: pl.DataFrame) -> pl.DataFrame:
+    """Return when each source ends, columns source and end: the time of its last event with one.
+
+    Not the latest time in it: one line with a broken clock would end every session.
+    """
+    timed = events.select("source", column(events, "time").alias("end")).drop_nulls("end")
+    return timed.group_by("source").agg(pl.col("end").last())
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ class Silences:
         """Return what is learned from a log without times: nothing."""
         return cls(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float64))
 
-    def mark(self, sequences: Sequences, log_end: datetime | None = None) -> Sequences:
+    def mark(self, sequences: Sequences, ends: pl.DataFrame | None = None) -> Sequences:
         """Return the same windows, with ``ends`` only where the silence shows the end.
 
         A template that was always the last of its session ends it at once; one that training did
@@ -77,18 +79,26 @@ class Silences:
 
         Args:
             sequences: Windows with template ids.
-            log_end: When the log ends; the latest time in the event table where it is left out.
+            ends: When each source ends, as ``log_ends`` gives it; by default of the event table.
+                A session is judged by the source of its last event.
         """
-        times = column(sequences.events, "time")
-        end = log_end or latest_time(sequences.events)
-        if end is None or not len(self.template_ids):
+        if not len(self.template_ids):
             return sequences
+        events = sequences.events
         last = sequences.rows[sequences.offsets[1:] - 1]
-        elapsed = pl.Series([end], dtype=times.dtype) - times.gather(last)
-        silent_s = elapsed.dt.total_microseconds().to_numpy() / MICROSECONDS
-        enough = silent_s > self.wait_s(sequences.events["template_id"].to_numpy()[last])
-        unknown_time = times.gather(last).is_null().to_numpy()
-        return replace(sequences, ends=sequences.ends & (enough | unknown_time))
+        final = pl.DataFrame(
+            {"source": events["source"].gather(last), "time": column(events, "time").gather(last)}
+        ).join(
+            log_ends(events) if ends is None else ends,
+            on="source",
+            how="left",
+            maintain_order="left",
+        )
+        elapsed = (final["end"] - final["time"]).dt.total_microseconds()
+        untimed = elapsed.is_null().to_numpy()
+        silent_s = elapsed.fill_null(0).to_numpy() / MICROSECONDS
+        enough = silent_s > self.wait_s(events["template_id"].to_numpy()[last])
+        return replace(sequences, ends=sequences.ends & (enough | untimed))
 
     def wait_s(self, template_ids: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return how long to wait after each event before its session counts as ended, seconds."""

@@ -54,7 +54,8 @@ def fit(
     config, run = config or PipelineConfig(), run or Run()
     cls = detector_class(config.detector)
     if model is not None:
-        check_replaceable(Path(model))
+        model = Path(model).absolute()
+        check_replaceable(model)
     prepared = prepare(
         sources,
         config,
@@ -87,7 +88,7 @@ def fit(
     )
     pipeline = replace(pipeline, manifest=manifest, report=prepared.report)
     if model is not None:
-        pipeline.save(Path(model))
+        pipeline.save(model)
         if checkpoints is not None:
             shutil.rmtree(checkpoints, ignore_errors=True)
     return pipeline

@@ -34,6 +34,8 @@ from oddlog.pipeline.prepare import Preparation, read_sources, with_templates
 from oddlog.pipeline.result import Result, describe_calibration
 from oddlog.run import Progress, silent
 
+UNKNOWN_TEXT = "(template not known at fit time)"
+
 
 @dataclass(frozen=True, eq=False)
 class Judge:
@@ -149,18 +151,17 @@ class Pipeline:
         sequences = self.silences.mark(sequences)
         progress("scoring", 0, 0)
         scores = self.detector.score(sequences.without_labels())
-        n_novel = int((sequences.template_ids() < 0).sum())
-        if n_novel:
-            notes = (
-                *notes,
-                f"{n_novel:,} events of {novel.n_templates:,} templates unknown at fit time",
-            )
+        ids = sequences.template_ids()
+        if n_novel := int((ids < 0).sum()):
+            n_templates = pl.Series(ids[ids < 0]).n_unique()
+            told = f"{n_novel:,} events of {n_templates:,} templates unknown at fit time"
+            notes = (*notes, told)
         return Result(
             sequences=sequences,
             scores=scores,
             calibration=self.calibration,
             detector=self.detector,
-            text_of=lambda i: self.templates.text(i) if i >= 0 else novel.text(i),
+            text_of=lambda i: _text(i, self.templates, novel),
             notes=notes,
         )
 
@@ -236,6 +237,12 @@ class Pipeline:
             },
             manifest=manifest,
         )
+
+
+def _text(template_id: int, templates: Templates, novel: Novelties) -> str:
+    if template_id >= 0:
+        return templates.text(template_id)
+    return novel.text(template_id) if -template_id <= novel.n_templates else UNKNOWN_TEXT
 
 
 def make_manifest(

@@ -12,7 +12,7 @@ import polars as pl
 
 from oddlog.datasets import LabelReport, attach_labels
 from oddlog.drain import DrainConfig, Novelties, Templates
-from oddlog.endings import Silences, latest_time
+from oddlog.endings import Silences, log_ends
 from oddlog.errors import ConfigError, FormatError
 from oddlog.events import Sequences, check_events, column
 from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
@@ -240,7 +240,7 @@ def prepare(
     novel = Novelties(templates.config)
     parts = [with_templates(part, templates, novel) for part in parts]
     silences = Silences.of(parts[0])
-    parts = [silences.mark(part, latest_time(events)) for part in parts]
+    parts = [silences.mark(part, log_ends(events)) for part in parts]
     report = Preparation(
         reads=reads,
         window=why,
@@ -299,7 +299,10 @@ def _common_format(wanted: str, reads: Sequence[ReadReport]) -> str:
 
 
 def _drain_config(config: DrainConfig, format: str) -> DrainConfig:
-    if "masks" in config.model_fields_set:
+    """Take the masks of the layout, and the user's own beside them, unless masks are named."""
+    if "names" in config.masks.model_fields_set:
         return config
     layout = LAYOUTS.get(format)
-    return config.model_copy(update={"masks": masks_for(layout.masks if layout else "generic")})
+    masks = masks_for(layout.masks if layout else "generic")
+    masks = masks.model_copy(update={"own": config.masks.own})
+    return config.model_copy(update={"masks": masks})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,15 @@ from oddlog.nn.training import Task
 
 SCORING_TOKENS = 32_768
 """Padded tokens in a scoring batch: bounds memory, measured no faster beyond."""
+LOGITS = 2**25
+"""Logits in a scoring batch, 128 MiB: the bound that holds where there are many templates."""
+PARTS_OF_TRAINING = 10
+"""Epochs of a large log are cut so that ``max_steps`` makes as many: to validate in between."""
+
+
+def tokens_at_once(model: GPT2LMHeadModel) -> int:
+    """Return how many padded tokens to score in one batch, so that their logits stay in bounds."""
+    return max(model.config.n_positions, min(SCORING_TOKENS, LOGITS // model.config.vocab_size))
 
 
 def new_network(config: LogGPTConfig, n_tokens: int, device: torch.device) -> GPT2LMHeadModel:
@@ -60,21 +69,18 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(
-    model: GPT2LMHeadModel, strings: Distinct, progress: Callable[[int, int], None] | None = None
-) -> Judged:
+def judge(model: GPT2LMHeadModel, strings: Distinct) -> Judged:
     """Score each token of each distinct string given the tokens before it.
 
     Args:
         model: The network, in evaluation mode.
         strings: Distinct strings, each at most as long as the context.
-        progress: Called with (strings done, strings in all).
     """
     known = strings.tokens >= FIRST_CANDIDATE
     known[strings.offsets[:-1]] = False
     surprise = np.zeros(len(known), dtype=np.float32)
     rank = np.zeros(len(known), dtype=np.int64)
-    for batch in batch_ranges(strings.lengths, SCORING_TOKENS):
+    for batch in batch_ranges(strings.lengths, tokens_at_once(model)):
         tokens = pad(strings, batch).to(model.device)
         targets = tokens[:, 1:]
         wanted = targets >= FIRST_CANDIDATE
@@ -83,8 +89,6 @@ def judge(
         span = slice(strings.offsets[batch.start], strings.offsets[batch.stop])
         place = np.flatnonzero(known[span]) + span.start
         surprise[place], rank[place] = values.cpu().numpy(), ranks.cpu().numpy()
-        if progress:
-            progress(batch.stop, len(strings))
     return Judged(surprise, rank, known)
 
 
@@ -104,7 +108,7 @@ def expect(
     probabilities = np.zeros((len(strings.tokens), n_kept), dtype=np.float32)
     has_past = np.ones(len(strings.tokens), dtype=bool)
     has_past[strings.offsets[:-1]] = False
-    for batch in batch_ranges(strings.lengths, SCORING_TOKENS):
+    for batch in batch_ranges(strings.lengths, tokens_at_once(model)):
         tokens = pad(strings, batch).to(model.device)
         wanted = tokens[:, 1:] != PAD
         logits = candidate_logits(model, tokens[:, :-1], wanted)
@@ -191,12 +195,14 @@ def language_model_task(
     Distinct strings are trained on, and validated on, with the weights of ``target_weights``.
     """
     weights = target_weights(train, config.learn)
+    most = max(1, config.max_steps // PARTS_OF_TRAINING)
+    n_batches = min(-(-len(train) // config.batch_size), most)
     valid_weights = target_weights(valid, config.learn)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         seed = int(torch.randint(2**62, (), generator=generator))
         order = shuffled_batches(train.lengths, config.batch_size, np.random.default_rng(seed))
-        for members in order:
+        for members in order[:n_batches]:
             tokens = pad(train, members)
             batch = Batch(tokens, tokens, pad(train, members, weights))
             yield hide_some(batch, config, generator).to(model.device)
@@ -207,7 +213,7 @@ def language_model_task(
         return float(np.average(surprise, weights=weight))
 
     return Task(
-        n_batches=-(-len(train) // config.batch_size),
+        n_batches=n_batches,
         batches=batches,
         loss=lambda batch: next_event_loss(model, batch),
         validate=validate,
