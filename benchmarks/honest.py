@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from oddlog import Run, Sequences
 from oddlog.config import parse_assignments
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
+from oddlog.detectors import detector_class
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.endings import Silences, log_ends
 from oddlog.evaluate import Resampling, evaluate
@@ -183,8 +184,18 @@ def main() -> None:
     out = arguments.out or RESULTS / f"{arguments.benchmark}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = out.read_text().splitlines() if out.exists() else []
-    done = {json.loads(line)["seed"] for line in lines}
     settings = parse_assignments(arguments.set)
+    done = {record["seed"] for record in map(json.loads, lines)}
+    config = make_config(settings, "benchmark")
+    expected = json.loads(
+        detector_class(config.detector).Config(**config.settings).model_dump_json()
+    )
+    if any(
+        record["settings"] != expected
+        for record in map(json.loads, lines)
+        if record["detector"] == config.detector
+    ):
+        parser.error(f"{out} holds results of other settings: move it, or name another --out")
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         if seed in done:
             continue

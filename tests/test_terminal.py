@@ -3,6 +3,7 @@
 from io import StringIO
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 from rich.cells import cell_len
@@ -14,6 +15,7 @@ from oddlog.terminal import (
     escape,
     progress_bars,
     shorten,
+    show_counts,
     show_detectors,
     show_evaluations,
     show_next,
@@ -270,3 +272,12 @@ def test_progress_is_drawn_where_a_person_watches(console):
         progress("reading", 1, 2)
         progress("training", 0, 0)
     assert "training" in console.file.getvalue()
+
+
+def test_the_counts_behind_a_decision_are_told():
+    truth = np.array([True, True, False, False, False])
+    flags = np.array([True, False, True, False, False])
+    found = evaluate(flags.astype(float), truth, flags)
+    console = Console(width=80, record=True, file=StringIO())
+    show_counts(console, found.decision, 0.01)
+    assert "1 of 2 anomalous flagged, 1 of 3 normal" in " ".join(console.export_text().split())

@@ -258,6 +258,7 @@ def evaluate(
     from oddlog import terminal
     from oddlog.artifact import write_json
     from oddlog.datasets import read_labels
+    from oddlog.evaluate import recall_by_class
 
     notes, console = _consoles()
     _check_suffix(out, JSON)
@@ -273,6 +274,11 @@ def evaluate(
         write_json(out, record)
     if console.is_terminal:
         terminal.show_evaluations(console, found)
+        own = found[pipeline.detector.name].decision
+        terminal.show_counts(console, own, result.calibration.false_alarm_rate)
+        terminal.show_recall_by_class(
+            console, recall_by_class(result.sequences.labels, result.flags)
+        )
     elif out is None:
         _print_json_lines([record])
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from oddlog.evaluate import RATES, ClassRecall, Estimate, Evaluation
+from oddlog.evaluate import RATES, ClassRecall, Decision, Estimate, Evaluation
 from oddlog.run import Progress as Report
 from oddlog.run import silent
 
@@ -242,6 +242,20 @@ def show_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) ->
     for rate in (rate for rate in RATES if rate not in judged):
         needed = math.ceil(1 / rate) - 1
         console.print(Text(f"{rate:.1%} needs {needed:,} calibration sequences", "dim"))
+
+
+def show_counts(console: Console, decision: Decision, rate: float) -> None:
+    """Print the four counts behind a decision at the asked rate."""
+    n_anomalous, n_normal = (
+        decision.n_hits + decision.n_missed,
+        decision.n_false_alarms + decision.n_passed,
+    )
+    console.print(
+        Text(
+            f"at {rate:.1%} asked: {decision.n_hits:,} of {n_anomalous:,} anomalous flagged, "
+            f"{decision.n_false_alarms:,} of {n_normal:,} normal; by class:"
+        )
+    )
 
 
 def show_recall_by_class(console: Console, classes: Sequence[ClassRecall]) -> None:
