@@ -1,6 +1,6 @@
 """Measure masks and templates: accuracy and speed beside drain3, and what the defaults cost.
 
-python benchmarks/parsing.py accuracy|defaults|masks|speed [--into docs/templates.md] [--out FILE]
+python benchmarks/parsing.py accuracy|defaults|masks|speed|from-file [--into FILE] [--out FILE]
 
 Data comes from the folder that ODDLOG_DATA names. Every table is printed; ``--into`` puts it
 between the marks of its name in a document, ``--out`` appends its rows as JSON lines. Times are
@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -206,15 +207,48 @@ def mean(rows: list[Row]) -> Row:
 # Speed
 
 
-def seconds(*actions: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
-    """Return the least processor time of each action, taken in turns."""
+def seconds(
+    *actions: Callable[[], Any],
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.process_time,
+) -> list[float]:
+    """Return the least time of each action, taken in turns; processor time unless told."""
     least = [float("inf")] * len(actions)
     for _ in range(rounds):
         for i, action in enumerate(actions):
-            start = time.process_time()
+            start = clock()
             action()
-            least[i] = min(least[i], time.process_time() - start)
+            least[i] = min(least[i], clock() - start)
     return least
+
+
+def from_file() -> Iterator[Row]:
+    """Yield wall times from a file to a template id per line; to be run on an idle machine."""
+    folder = data_folder()
+    with tempfile.TemporaryDirectory() as scratch:
+        mix = Path(scratch) / "mixed.log"
+        mix.write_text("\n".join(mixed(100_000)) + "\n", encoding="utf-8")
+        logs = (
+            (folder / "hdfs/HDFS_2pct.log.gz", "hdfs"),
+            (folder / "bgl/bgl_100k.log.gz", "bgl"),
+            (mix, "plain"),
+        )
+        for path, layout in logs:
+            config = config_of(LAYOUTS[layout].masks)
+            ours, theirs = seconds(
+                lambda p=path, n=layout, c=config: our_ids(
+                    read_events(p, n, columns=())[0]["message"], c
+                ),
+                lambda p=path, n=layout, c=config: drain3_ids(python_messages(p, n), c),
+                rounds=2,
+                clock=time.perf_counter,
+            )
+            yield {
+                "log": path.name,
+                "oddlog, s": ours,
+                "drain3, s": theirs,
+                "ratio": f"{theirs / ours:.1f} x",
+            }
 
 
 def speed() -> Iterator[Row]:
@@ -264,7 +298,8 @@ def python_messages(path: Path, layout: str) -> list[str]:
     """Read a log as a user of drain3 does: line by line, the header taken off by a regex."""
     header = re.compile(LAYOUTS[layout].pattern)
     messages = []
-    with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
         for line in file:
             text = line.rstrip("\n")
             found = header.match(text)
@@ -333,7 +368,13 @@ def insert(document: Path, name: str, table: str) -> None:
 
 
 def main() -> None:
-    commands = {"accuracy": accuracy, "defaults": defaults, "masks": masks, "speed": speed}
+    commands = {
+        "accuracy": accuracy,
+        "defaults": defaults,
+        "masks": masks,
+        "speed": speed,
+        "from-file": from_file,
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands)
     parser.add_argument("--into", type=Path, help="a document with marks for the table")

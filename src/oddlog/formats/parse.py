@@ -201,16 +201,21 @@ def peel(lines: pl.Series, settled: Plan) -> pl.DataFrame:
 def _peel_text(lines: pl.Series, settled: Plan) -> pl.DataFrame:
     layout = settled.layout
     wanted = settled.groups
-    found = lines.str.extract_groups(capture_only(layout, wanted)).struct.unnest()
-    table = found.with_columns(line=lines).select(
-        matched=pl.col(HEAD).is_not_null(),
-        message=_message(wanted),
-        time_text=_time_text(wanted),
-        level=_level(wanted),
-        host=_column("host", wanted).replace("-", None),  # RFC 5424 for none
-        label=_label(wanted),
-        session=_column(settled.field, wanted),
-        **_pieces(wanted),
+    header = pl.col("line").str.extract_groups(capture_only(layout, wanted))
+    found = lines.alias("line").to_frame().lazy().select("line", header.alias("header"))
+    table = (
+        found.collect(engine="streaming")
+        .unnest("header")
+        .select(  # on every core
+            matched=pl.col(HEAD).is_not_null(),
+            message=_message(wanted),
+            time_text=_time_text(wanted),
+            level=_level(wanted),
+            host=_column("host", wanted).replace("-", None),  # RFC 5424 for none
+            label=_label(wanted),
+            session=_column(settled.field, wanted),
+            **_pieces(wanted),
+        )
     )
     table = _with_times(table, settled)
     rows = np.flatnonzero(~table["matched"].to_numpy())
