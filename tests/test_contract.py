@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,6 @@ from oddlog.events import Sequences
 from oddlog.findings import Scores
 from oddlog.run import Run
 
-UNFINISHED = ("loggpt",)  # may be absent; every other name of DETECTORS has to import
 CONTRACT_SETTINGS = {
     "loggpt": {
         "layers": 2,
@@ -102,16 +99,8 @@ class Trained:
     scores: Scores
 
 
-def class_or_skip(name) -> type[Detector]:
-    module, _, attribute = DETECTORS[name].partition(":")
-    absent = find_spec(module) is None or not hasattr(import_module(module), attribute)
-    if name in UNFINISHED and absent:
-        pytest.skip(f"{DETECTORS[name]} is not written yet")
-    return detector_class(name)
-
-
 def fit(name, seed=0) -> Detector:
-    cls = class_or_skip(name)
+    cls = detector_class(name)
     settings = build(cls.Config, CONTRACT_SETTINGS.get(name, {}), "CONTRACT_SETTINGS")
     detector = cls(settings)
     train, valid = (training_sessions(cls.learns_from, part) for part in (1, 2))
@@ -130,7 +119,7 @@ def trained(request) -> Trained:
 
 @pytest.fixture(params=DETECTORS)
 def detector_type(request) -> type[Detector]:
-    return class_or_skip(request.param)
+    return detector_class(request.param)
 
 
 def close(scores):
