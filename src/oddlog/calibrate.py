@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oddlog.errors import ArtifactError, ConfigError
+from oddlog.findings import TOLERANCE
 
 DEFAULT_RATE = 0.01
-TOLERANCE = 1e-5  # by which scores of one sequence may differ, and still tie
 
 
 @dataclass(frozen=True, eq=False)

@@ -229,6 +229,8 @@ def score(
     if false_alarm_rate is not None:
         result = result.at(false_alarm_rate)
     terminal.show_notes(notes, result.lines())
+    if warning := result.drift.warning:
+        terminal.show_warning(notes, warning)
     if out is not None and out.suffix in TABLE:
         _write_table(out, result.verdicts(every=all, explain=explain))
     elif out is not None:

@@ -9,6 +9,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+TOLERANCE = 1e-5  # by which scores of one sequence may differ, and still tie
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:

@@ -93,6 +93,11 @@ def show_notes(console: Console, notes: Sequence[str]) -> None:
         _fold(console, note, style="dim")
 
 
+def show_warning(console: Console, text: str) -> None:
+    """Print what a person should act on, folded under itself where one watches."""
+    _fold(console, text, style="yellow")
+
+
 def _fold(console: Console, text: str, style: str = "", indent: str = "") -> None:
     lines = [escape(text)]
     if console.is_terminal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from oddlog.calibrate import Calibration
 from oddlog.detectors import Detector
+from oddlog.drift import Drift, measure_drift
 from oddlog.events import Sequences, column
 from oddlog.explain import CULPRIT_COLUMNS, TextOf, culprit_records
 from oddlog.findings import Alert, Scores
@@ -48,6 +50,18 @@ class Result:
     def flags(self) -> NDArray[np.bool_]:
         """(n,) whether each sequence is flagged at the calibration's rate."""
         return self.calibration.flags(self.scores.sequence)
+
+    @cached_property
+    def drift(self) -> Drift:
+        """How the log compares with the calibration; its ``warning`` says if it no longer does."""
+        return measure_drift(
+            self.calibration.scores,
+            self.scores.sequence,
+            self.flags,
+            self.sequences,
+            asked_rate=self.calibration.false_alarm_rate,
+            text_of=self.text_of,
+        )
 
     def at(self, false_alarm_rate: float) -> Result:
         """Return the same scores, flagged at another rate.
