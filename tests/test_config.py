@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from oddlog.config import Config, build, parse_assignments, read_toml, to_toml
-from oddlog.errors import ConfigError
+from oddlog.config import Config, build, build_stored, parse_assignments, read_toml, to_toml
+from oddlog.errors import ArtifactError, ConfigError
 
 
 class Inner(Config):
@@ -65,6 +65,22 @@ def test_a_value_that_does_not_fit_is_named():
 def test_a_group_that_is_no_table_is_refused():
     with pytest.raises(ConfigError, match=r"^a\.toml: inner: "):
         build(Outer, {"inner": 3}, "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (
+            {"older": 3},
+            r"^a\.json: unknown setting 'older'.* another version of oddlog.*fit the mod",
+        ),
+        ({"width": "wide"}, r"^a\.json: width: .*another version of oddlog"),
+        ([1], r"^a\.json: damaged: .*fit the model again"),
+    ],
+)
+def test_stored_settings_that_do_not_fit_are_an_artifact_error(stored, message):
+    with pytest.raises(ArtifactError, match=message):
+        build_stored(Outer, stored, "a.json")
 
 
 def test_toml_is_read(tmp_path):

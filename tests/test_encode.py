@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oddlog.encode import (
@@ -14,8 +14,9 @@ from oddlog.encode import (
     Vocabulary,
     add_marks,
     cut_into_chunks,
+    training_templates,
 )
-from oddlog.errors import ArtifactError, NotFittedError
+from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import END as END_OF_SESSION
 
@@ -32,6 +33,20 @@ def test_keys_are_in_the_order_of_falling_frequency_then_of_their_ids():
 
 def test_negative_templates_are_no_keys():
     assert vocabulary_of(-1, 4, -1, -2).to_json() == [4]
+
+
+@given(st.lists(ids.filter(len), min_size=1, max_size=5))
+def test_training_templates_are_the_known_ones_ascending(windows):
+    known = sorted({template for window in windows for template in window if template >= 0})
+    assume(known)
+    found = training_templates(Sequences.from_ids(windows), "rule")
+    assert (found.tolist(), found.dtype) == (known, np.int32)
+
+
+@pytest.mark.parametrize("windows", [[], [[-1, -2]]])
+def test_training_without_a_known_template_is_refused_in_the_detector_s_name(windows):
+    with pytest.raises(ConfigError, match=r"^rule: nothing to learn from.*give fit normal log"):
+        training_templates(Sequences.from_ids(windows), "rule")
 
 
 @pytest.mark.parametrize("template_ids", [[], [-1, -2]])

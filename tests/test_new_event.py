@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oddlog.artifact import save_arrays
 from oddlog.detectors.new_event import NewEvent, NewEventConfig
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.events import Sequences
@@ -70,6 +71,15 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_a_model_without_its_vocabulary_is_refused(tmp_path):
     fitted([[1]]).save(tmp_path)
+    save_arrays(tmp_path / "model.safetensors", {"other": np.zeros(1)})
+    with pytest.raises(ArtifactError, match="damaged: 'vocabulary'"):
+        NewEvent.load(tmp_path)
+
+
+def test_a_stored_setting_of_another_version_is_named(tmp_path):
+    fitted([[1]]).save(tmp_path)
     (tmp_path / "config.json").write_text('{"unheard": 1}')
-    with pytest.raises(ArtifactError, match="damaged"):
+    with pytest.raises(
+        ArtifactError, match=r"unknown setting 'unheard'.*another version of oddlog"
+    ):
         NewEvent.load(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from oddlog.errors import ConfigError
+from oddlog.errors import ArtifactError, ConfigError
 
 
 class Config(BaseModel):
@@ -43,6 +43,29 @@ def build(model: type[C], settings: Mapping[str, Any], where: str) -> C:
             nearest = _nearest(_group_of(model, first["loc"]), str(first["loc"][-1]))
             raise ConfigError(f"{where}: unknown setting {path!r}{nearest}") from None
         raise ConfigError(f"{where}: {path or 'settings'}: {first['msg']}") from None
+
+
+def build_stored(model: type[C], settings: object, where: str) -> C:
+    """Build a config from what a model folder holds.
+
+    Args:
+        model: The config's class.
+        settings: Its values, as read from the folder.
+        where: The file they were read from.
+
+    Raises:
+        ArtifactError: They do not fit: another version of oddlog had other settings, or the file is
+            damaged.
+    """
+    if not isinstance(settings, Mapping):
+        raise ArtifactError(f"{where}: damaged: not a group of settings; fit the model again")
+    try:
+        return build(model, settings, where)
+    except ConfigError as error:
+        raise ArtifactError(
+            f"{error}; the model was written by another version of oddlog, or changed by hand: "
+            "use the version that manifest.json names, or fit the model again"
+        ) from None
 
 
 def _group_of(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:

@@ -6,15 +6,17 @@ is ``UNKNOWN``, which is never a target: no model can expect it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oddlog.errors import ArtifactError, NotFittedError
+from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import END as END_OF_SESSION
 
+logger = logging.getLogger(__name__)
 PAD, UNKNOWN, HIDDEN, BEGIN, END = range(5)
 """Marks: filler; unseen template; something not shown, such as a past before the window; begin and
 end of the session."""
@@ -22,6 +24,30 @@ N_MARKS = 5
 FIRST_CANDIDATE = END
 """Tokens from here on can be the next one: the end of the session, then the keys."""
 ENTRY_OF_MARK = -1
+
+
+def training_templates(train: Sequences, detector: str) -> NDArray[np.int32]:
+    """Return (V,) the known templates of the training windows, ascending.
+
+    Events of unknown template are left out, and how many is logged as a warning.
+
+    Args:
+        train: Windows with template ids.
+        detector: Who learns from them, for the messages.
+
+    Raises:
+        ConfigError: There is no window, or no known template in any.
+    """
+    ids = train.template_ids()
+    known = np.unique(ids[ids >= 0]).astype(np.int32)
+    if not len(known):
+        raise ConfigError(
+            f"{detector}: nothing to learn from: {len(train)} training sequences with no known "
+            "template; give fit normal log lines and mine their templates first"
+        )
+    if n_unknown := int(np.count_nonzero(ids < 0)):
+        logger.warning("%s: %d training events of unknown template", detector, n_unknown)
+    return known
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,6 @@ whole sequence has.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -36,12 +35,12 @@ from numpy.typing import NDArray
 
 from oddlog import config as settings
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
-from oddlog.errors import ArtifactError, ConfigError, NotFittedError
+from oddlog.encode import training_templates
+from oddlog.errors import ArtifactError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.run import Run
 
-logger = logging.getLogger(__name__)
 BLOCK_CELLS = 2**22  # float64 cells of one block: 32 MB
 BLOCK_ROWS = 2048
 
@@ -168,13 +167,8 @@ class Counts:
     Config: ClassVar[type[settings.Config]] = CountsConfig
 
     def __init__(self, config: CountsConfig) -> None:
-        self._config = config
+        self.config = config
         self._model: Model | None = None
-
-    @property
-    def config(self) -> CountsConfig:
-        """The settings."""
-        return self._config
 
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Remember the distinct count vectors of ``train``; ``valid`` and ``run`` have no use here.
@@ -182,18 +176,11 @@ class Counts:
         Raises:
             ConfigError: ``train`` holds no sequence, or no known template.
         """
-        ids = train.template_ids()
-        vocabulary = np.unique(ids[ids >= 0]).astype(np.int32)
-        if not len(vocabulary):
-            raise ConfigError(
-                f"{self.name}: nothing to learn from: {len(train)} training sequences with no "
-                "known template; give fit normal log lines and mine their templates first"
-            )
-        n_unknown = int(np.count_nonzero(ids < 0))
-        if n_unknown:
-            logger.warning("%s: %d training events of unknown template", self.name, n_unknown)
-        vectors, _ = distinct(train, columns_of(ids, vocabulary), len(vocabulary) + 1)
-        self._model = Model.build(vocabulary, vectors, idf=self._config.idf)
+        vocabulary = training_templates(train, self.name)
+        vectors, _ = distinct(
+            train, columns_of(train.template_ids(), vocabulary), len(vocabulary) + 1
+        )
+        self._model = Model.build(vocabulary, vectors, idf=self.config.idf)
 
     def score(self, sequences: Sequences) -> Scores:
         """Score by the distance to the nearest training vector.
@@ -208,7 +195,7 @@ class Counts:
         distance = verdict.distance[verdict.inverse]
         unseen = verdict.unseen[verdict.inverse]
         return Scores(
-            sequence=(distance if self._config.rule == "nearest" else unseen).astype(np.float32),
+            sequence=(distance if self.config.rule == "nearest" else unseen).astype(np.float32),
             event=self._event_scores(sequences, verdict).astype(np.float32),
             measures={"distance": distance, "unseen": unseen},
         )
@@ -253,7 +240,7 @@ class Counts:
             NotFittedError: Called before ``fit`` or ``load``.
         """
         model = self._fitted()
-        write_json(folder / "config.json", self._config.model_dump())
+        write_json(folder / "config.json", self.config.model_dump())
         arrays = {"vocabulary": model.vocabulary, **vars(model.vectors)}
         save_arrays(folder / "model.safetensors", arrays)
 
@@ -264,12 +251,13 @@ class Counts:
         Raises:
             ArtifactError: The folder is missing or damaged.
         """
+        where = folder / "config.json"
+        config = settings.build_stored(CountsConfig, read_json(where), str(where))
         arrays = load_arrays(folder / "model.safetensors")
         try:
-            config = settings.build(CountsConfig, read_json(folder / "config.json"), str(folder))
             vocabulary = arrays.pop("vocabulary")
             vectors = Vectors(**arrays)
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector = cls(config)
         detector._model = Model.build(vocabulary, vectors, idf=config.idf)
@@ -287,7 +275,7 @@ class Counts:
         plain = np.ones_like(model.weights)
         nearest, distance = find_nearest(queries, model.vectors, plain)
         unseen = distance > 0  # exact: sums of integers
-        if self._config.idf:
+        if self.config.idf:
             nearest_idf, distance = find_nearest(queries, model.vectors, model.weights)
             nearest = np.where(unseen, nearest_idf, nearest)
             distance = np.where(unseen, distance, 0)

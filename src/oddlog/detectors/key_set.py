@@ -19,7 +19,6 @@ default score. Not causal: a prefix lacks templates that the whole sequence has.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -30,12 +29,12 @@ from numpy.typing import NDArray
 
 from oddlog import config as settings
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
-from oddlog.errors import ArtifactError, ConfigError, NotFittedError
+from oddlog.encode import training_templates
+from oddlog.errors import ArtifactError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.run import Run
 
-logger = logging.getLogger(__name__)
 BLOCK_CELLS = 2**22  # float32 cells of one block: 16 MB
 BLOCK_ROWS = 2048
 
@@ -118,13 +117,8 @@ class KeySet:
     Config: ClassVar[type[settings.Config]] = KeySetConfig
 
     def __init__(self, config: KeySetConfig) -> None:
-        self._config = config
+        self.config = config
         self._model: Model | None = None
-
-    @property
-    def config(self) -> KeySetConfig:
-        """The settings."""
-        return self._config
 
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Remember the distinct sets of ``train``; ``valid`` and ``run`` have no use here.
@@ -132,16 +126,7 @@ class KeySet:
         Raises:
             ConfigError: ``train`` holds no sequence, or no known template.
         """
-        ids = train.template_ids()
-        vocabulary = np.unique(ids[ids >= 0]).astype(np.int32)
-        if not len(vocabulary):
-            raise ConfigError(
-                f"{self.name}: nothing to learn from: {len(train)} training sequences with no "
-                "known template; give fit normal log lines and mine their templates first"
-            )
-        n_unknown = int(np.count_nonzero(ids < 0))
-        if n_unknown:
-            logger.warning("%s: %d training events of unknown template", self.name, n_unknown)
+        vocabulary = training_templates(train, self.name)
         sets, _, _ = distinct(train, vocabulary)
         self._model = Model(vocabulary, sets)
 
@@ -200,7 +185,7 @@ class KeySet:
             NotFittedError: Called before ``fit`` or ``load``.
         """
         model = self._fitted()
-        write_json(folder / "config.json", self._config.model_dump())
+        write_json(folder / "config.json", self.config.model_dump())
         arrays = {"vocabulary": model.vocabulary, **vars(model.sets)}
         save_arrays(folder / "model.safetensors", arrays)
 
@@ -211,12 +196,13 @@ class KeySet:
         Raises:
             ArtifactError: The folder is missing or damaged.
         """
+        where = folder / "config.json"
+        config = settings.build_stored(KeySetConfig, read_json(where), str(where))
         arrays = load_arrays(folder / "model.safetensors")
         try:
-            config = settings.build(KeySetConfig, read_json(folder / "config.json"), str(folder))
             vocabulary = arrays.pop("vocabulary")
             sets = Sets(**arrays)
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector = cls(config)
         detector._model = Model(vocabulary, sets)

@@ -20,7 +20,6 @@ reaches F1 .99.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -29,12 +28,11 @@ from numpy.typing import NDArray
 
 from oddlog import config as settings
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
-from oddlog.errors import ArtifactError, ConfigError, NotFittedError
+from oddlog.encode import training_templates
+from oddlog.errors import ArtifactError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.run import Run
-
-logger = logging.getLogger(__name__)
 
 
 class NewEventConfig(settings.Config):
@@ -50,13 +48,8 @@ class NewEvent:
     Config: ClassVar[type[settings.Config]] = NewEventConfig
 
     def __init__(self, config: NewEventConfig) -> None:
-        self._config = config
+        self.config = config
         self._vocabulary: NDArray[np.int32] | None = None
-
-    @property
-    def config(self) -> NewEventConfig:
-        """The settings."""
-        return self._config
 
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Remember the templates of ``train``; ``valid`` and ``run`` have no use here.
@@ -64,17 +57,7 @@ class NewEvent:
         Raises:
             ConfigError: ``train`` holds no sequence, or no known template.
         """
-        ids = train.template_ids()
-        vocabulary = np.unique(ids[ids >= 0])
-        if not len(vocabulary):
-            raise ConfigError(
-                f"{self.name}: nothing to learn from: {len(train)} training sequences with no "
-                "known template; give fit normal log lines and mine their templates first"
-            )
-        n_unknown = int(np.count_nonzero(ids < 0))
-        if n_unknown:
-            logger.warning("%s: %d training events of unknown template", self.name, n_unknown)
-        self._vocabulary = vocabulary.astype(np.int32)
+        self._vocabulary = training_templates(train, self.name)
 
     def score(self, sequences: Sequences) -> Scores:
         """Score by the number of unseen events.
@@ -124,7 +107,7 @@ class NewEvent:
             NotFittedError: Called before ``fit`` or ``load``.
         """
         vocabulary = self._fitted()
-        write_json(folder / "config.json", self._config.model_dump())
+        write_json(folder / "config.json", self.config.model_dump())
         save_arrays(folder / "model.safetensors", {"vocabulary": vocabulary})
 
     @classmethod
@@ -134,11 +117,12 @@ class NewEvent:
         Raises:
             ArtifactError: The folder is missing or damaged.
         """
+        where = folder / "config.json"
+        config = settings.build_stored(NewEventConfig, read_json(where), str(where))
         arrays = load_arrays(folder / "model.safetensors")
         try:
-            config = settings.build(NewEventConfig, read_json(folder / "config.json"), str(folder))
             vocabulary = arrays["vocabulary"]
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector = cls(config)
         detector._vocabulary = vocabulary

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
-from oddlog.config import build
+from oddlog.config import build_stored
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.detectors.loggpt.model import (
     expect,
@@ -231,7 +231,7 @@ class LogGPT:
         weights = load_arrays(folder / "model.safetensors")
         place = choose_device(device)
         try:
-            detector = cls(build(LogGPTConfig, config, "config.json"))
+            detector = cls(build_stored(LogGPTConfig, config, str(folder / "config.json")))
             vocabulary = Vocabulary.from_json(vocab["templates"])
             network = new_network(detector.config, vocabulary.size, place)
             load_parameters(network, weights)
