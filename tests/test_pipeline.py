@@ -423,6 +423,56 @@ def test_the_other_rules_are_stored_as_baselines(fitted):
     assert sorted(oddlog.load(fitted[1]).baselines) == ["counts", "new_event"]
 
 
+def test_a_damaged_baseline_hinders_evaluation_but_not_scoring(tmp_path):
+    log, model = sessions_log(tmp_path / "a.log"), tmp_path / "model"
+    oddlog.fit([log], settings(), model=model)
+    (model / "baselines" / "counts" / "calibration.json").write_text("{")
+    pipeline = oddlog.load(model)
+    assert len(pipeline.score([log]))
+    with pytest.raises(ArtifactError, match=r"counts.calibration\.json: damaged"):
+        pipeline.baselines["counts"]
+
+
+def test_baselines_of_a_later_fit_are_refused(tmp_path):
+    log, model = sessions_log(tmp_path / "a.log"), tmp_path / "model"
+    oddlog.fit([log], settings(), model=model, run=Run(seed=1))
+    pipeline = oddlog.load(model)
+    oddlog.fit([log], settings(), model=model, run=Run(seed=2))
+    with pytest.raises(ArtifactError, match="after this one was loaded; load it again"):
+        pipeline.baselines["counts"]
+
+
+def test_a_loaded_model_can_be_saved_over_itself_with_its_baselines(tmp_path):
+    log, model = sessions_log(tmp_path / "a.log"), tmp_path / "model"
+    fitted = oddlog.fit([log], settings(), model=model)
+    oddlog.load(model).save(model)
+    stored = oddlog.load(model).baselines["counts"].calibration.scores
+    assert stored.tolist() == fitted.baselines["counts"].calibration.scores.tolist()
+
+
+def test_a_setting_of_another_version_is_named_when_a_model_is_loaded(tmp_path):
+    model = tmp_path / "model"
+    oddlog.fit([sessions_log(tmp_path / "a.log")], settings(), model=model)
+    text = (model / "config.toml").read_text()
+    (model / "config.toml").write_text("bygone = 1\n" + text)
+    with pytest.raises(ArtifactError, match=r"unknown setting 'bygone'.*manifest\.json names"):
+        oddlog.load(model)
+
+
+@pytest.mark.parametrize("model", ["model", None])
+def test_resuming_without_a_checkpoint_is_told(tmp_path, model, caplog):
+    log = sessions_log(tmp_path / "a.log")
+    folder = None if model is None else tmp_path / model
+    oddlog.fit([log], settings(), model=folder, run=Run(resume=True))
+    assert "nothing to resume: no checkpoint" in caplog.text
+
+
+def test_a_fit_that_need_not_resume_is_not_told_so(tmp_path, caplog):
+    log = sessions_log(tmp_path / "a.log")
+    oddlog.fit([log], settings(), model=tmp_path / "model")
+    assert "resume" not in caplog.text
+
+
 @pytest.mark.parametrize("name", ["config.toml", "templates.json", "calibration.json"])
 def test_a_model_without_one_of_its_files_is_refused(tmp_path, name):
     oddlog.fit([sessions_log(tmp_path / "a.log")], settings(), model=tmp_path / "model")

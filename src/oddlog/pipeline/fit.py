@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from oddlog.pipeline.config import PipelineConfig
 from oddlog.pipeline.model import Judge, Pipeline, make_manifest
 from oddlog.pipeline.prepare import prepare
 from oddlog.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -72,6 +75,7 @@ def fit(
         }
     )
     run, checkpoints = _with_checkpoints(run, model)
+    _tell_of_nothing_to_resume(run)
     pipeline = fit_sequences(
         prepared.parts,
         templates=prepared.templates,
@@ -152,3 +156,10 @@ def _with_checkpoints(run: Run, model: str | Path | None) -> tuple[Run, Path | N
     if not run.resume:
         shutil.rmtree(folder, ignore_errors=True)
     return Run(run.seed, run.device, folder, run.resume, run.progress), folder
+
+
+def _tell_of_nothing_to_resume(run: Run) -> None:
+    if not run.resume or (run.checkpoints and any(run.checkpoints.glob("*.safetensors"))):
+        return
+    where = f"in {run.checkpoints}" if run.checkpoints else "(no folder is named for them)"
+    logger.warning("nothing to resume: no checkpoint %s; fitting from the beginning", where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from oddlog.artifact import (
     write_text,
 )
 from oddlog.calibrate import Calibration
-from oddlog.config import build, read_toml, to_toml
+from oddlog.config import build_stored, read_toml, to_toml
 from oddlog.datasets import attach_labels
 from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Novelties, Templates
@@ -58,6 +58,45 @@ class Judge:
         return cls(detector_class(name).load(folder / "detector", device), calibration)
 
 
+class StoredJudges(Mapping[str, Judge]):
+    """The baselines of a model folder by name, each read when it is first asked for.
+
+    Scoring asks for none of them. A folder that was written anew after the model was loaded is
+    refused, so that a detector is never judged beside the rules of another fit.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], device: str) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._device = device
+        self._names = [name for name in BASELINES if (folder / "baselines" / name).is_dir()]
+        self._read: dict[str, Judge] = {}
+
+    def __getitem__(self, name: str) -> Judge:
+        """Return a baseline.
+
+        Raises:
+            ArtifactError: Its files are damaged or gone, or belong to a later fit.
+        """
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._read:
+            if read_manifest(self._folder) != self._manifest:
+                raise ArtifactError(
+                    f"{self._folder}: another model was written there after this one was loaded; "
+                    "load it again"
+                )
+            where = self._folder / "baselines" / name
+            self._read[name] = Judge.load(where, name, self._device)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """Everything that turns lines into a verdict, fitted; ``fit`` makes it.
@@ -67,7 +106,8 @@ class Pipeline:
         templates: Masks and templates, frozen.
         silences: How long a session has to be silent before it counts as ended.
         judge: The detector and its calibration.
-        baselines: The trivial rules, fitted on the same data, by name.
+        baselines: The trivial rules, fitted on the same data, by name; those of a model folder are
+            read when they are first used.
         manifest: What is known of the fit: seed, data, counts, training history.
         report: What was done to the log; None for a pipeline that was loaded.
     """
@@ -76,7 +116,7 @@ class Pipeline:
     templates: Templates
     silences: Silences
     judge: Judge
-    baselines: dict[str, Judge]
+    baselines: Mapping[str, Judge]
     manifest: dict[str, Any]
     report: Preparation | None = None
 
@@ -215,14 +255,15 @@ class Pipeline:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Pipeline:
-        """Read a model folder.
+        """Read a model folder; its baselines only once they are used.
 
         Raises:
             ArtifactError: No model there, a damaged one, or one of another format version.
         """
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         manifest = read_manifest(folder)
-        config = build(PipelineConfig, read_toml(folder / "config.toml"), str(folder))
+        where = folder / "config.toml"
+        config = build_stored(PipelineConfig, read_toml(where), str(where))
         if config.window is None or config.detector != manifest.get("detector"):
             raise ArtifactError(f"{folder}: config.toml and manifest disagree; fit it again")
         return cls(
@@ -230,11 +271,7 @@ class Pipeline:
             templates=Templates.from_json(read_json(folder / "templates.json")),
             silences=Silences.from_json(read_json(folder / "endings.json")),
             judge=Judge.load(folder, config.detector, device),
-            baselines={
-                name: Judge.load(folder / "baselines" / name, name, device)
-                for name in BASELINES
-                if (folder / "baselines" / name).is_dir()
-            },
+            baselines=StoredJudges(folder, manifest, device),
             manifest=manifest,
         )
 
