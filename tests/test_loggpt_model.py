@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from known_loggpt import TINY, TRAIN, fit, rebuild, sessions, unigram
 from oddlog.artifact import load_arrays, read_json
-from oddlog.detectors.loggpt import LogGPT, LogGPTConfig
+from oddlog.detectors.loggpt import LogGPT, LogGPTConfig, model
 from oddlog.detectors.loggpt.model import (
     Batch,
+    cut_into_pieces,
     expect,
     hide_some,
     judge,
@@ -234,6 +235,32 @@ def test_without_rates_nothing_is_hidden():
     tokens = torch.tensor([[BEGIN, A, END], [HIDDEN, B, PAD]])
     found = hidden(batch_of(tokens), 0.0, 0.0)
     assert found.tokens.tolist() == found.inputs.tolist() == tokens.tolist()
+
+
+def test_a_batch_within_the_bound_is_left_whole(monkeypatch):
+    monkeypatch.setattr(model, "TRAINING_TOKENS", 12)
+    batch = batch_of(torch.full((3, 4), END))
+    assert cut_into_pieces(batch) == [(batch, 1.0)]
+
+
+@pytest.mark.parametrize(("bound", "rows"), [(11, [2, 1]), (4, [1, 1, 1]), (1, [1, 1, 1])])
+def test_a_larger_batch_is_cut_by_rows_within_the_bound(monkeypatch, bound, rows):
+    monkeypatch.setattr(model, "TRAINING_TOKENS", bound)
+    batch = batch_of(torch.arange(12).reshape(3, 4))
+    pieces = [piece for piece, _ in cut_into_pieces(batch)]
+    assert [len(piece.tokens) for piece in pieces] == rows
+    for name in ("tokens", "inputs", "weights"):
+        joined = torch.cat([getattr(piece, name) for piece in pieces])
+        assert torch.equal(joined, getattr(batch, name))
+
+
+@given(padded(), st.integers(1, 40))
+def test_the_losses_of_the_pieces_add_up_to_that_of_the_batch(known, batch, bound):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "TRAINING_TOKENS", bound)
+        pieces = cut_into_pieces(batch)
+    parts = [share * next_event_loss(known, piece).item() for piece, share in pieces]
+    assert sum(parts) == pytest.approx(next_event_loss(known, batch).item(), rel=1e-4, abs=1e-5)
 
 
 def first_weights(n_tokens):

@@ -166,6 +166,14 @@ def test_the_best_weights_survive_a_break(tmp_path):
     assert parameters(again) == parameters(whole)
 
 
+def test_pieces_of_a_batch_make_one_step_of_their_summed_shares():
+    whole, cut = Scale(1.0), Scale(1.0)
+    shares = {3.0: [(1.0, 0.5), (2.0, 0.25)]}  # 0.5 * 1 + 0.25 * 2 is the gradient of 1
+    one = run_stage(whole, STAGE, gradients(whole, [1.0]), Run(seed=7))
+    two = run_stage(cut, STAGE, replace(gradients(cut, [3.0]), pieces=shares.get), Run(seed=7))
+    assert (parameters(cut), two) == (parameters(whole), one)
+
+
 def test_without_resume_a_checkpoint_is_not_read(tmp_path):
     broken(tmp_path, 9)
     assert unbroken(run=Run(seed=7, checkpoints=tmp_path)) == unbroken()

@@ -44,6 +44,11 @@ class Stage:
     clip: float = 1.0
 
 
+def whole(batch: Batch) -> Iterable[tuple[Batch, float]]:
+    """Leave a batch in one piece."""
+    return [(batch, 1.0)]
+
+
 @dataclass(frozen=True)
 class Task(Generic[Batch]):
     """What a stage trains on.
@@ -53,12 +58,15 @@ class Task(Generic[Batch]):
         batches: Called with the epoch's own generator, yields its batches.
         loss: Mean loss of one batch, a scalar with gradient.
         validate: Validation loss of the model in evaluation mode.
+        pieces: Cuts a batch that is too large for memory: pieces, each with its share of the
+            batch's loss. Their gradients are summed, so that the step is that of the whole batch.
     """
 
     n_batches: int
     batches: Callable[[torch.Generator], Iterable[Batch]]
     loss: Callable[[Batch], Tensor]
     validate: Callable[[], float]
+    pieces: Callable[[Batch], Iterable[tuple[Batch, float]]] = whole
 
 
 @dataclass
@@ -148,13 +156,14 @@ def _train_epoch(
         step = epoch * task.n_batches + number
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(stage, step, stage.epochs * task.n_batches)
-        loss = task.loss(batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for piece, share in task.pieces(batch):
+            loss = share * task.loss(piece)
+            loss.backward()
+            total += loss.item()
         if stage.clip:
             nn.utils.clip_grad_norm_(model.parameters(), stage.clip)
         optimizer.step()
-        total += loss.item()
         run.progress(stage.name, step + 1, stage.epochs * task.n_batches)
     return total / max(task.n_batches, 1)
 
