@@ -29,6 +29,7 @@ from oddlog.demo import SESSION, with_planted
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.endings import Silences, log_ends
 from oddlog.formats import read_events
+from oddlog.formats.layouts import LAYOUTS
 from oddlog.group import Window, group
 from oddlog.masks import masks_for
 from oddlog.pipeline import make_config
@@ -43,7 +44,7 @@ from oddlog.split import (
 
 HDFS_SIZES = (3500, 500, 1000)
 SHARES = (0.65, 0.1, 0.25)
-BGL_LINES = 100
+BGL_LINES, BGL_RAW_LINES = 100, 20
 ADFA_VALID_SHARE, ADFA_CALIBRATION = 0.15, 1000
 N_LEARNED, N_SIMULATED, FAULTY_SHARE = 3000, 5000, 0.05
 
@@ -88,12 +89,7 @@ def hdfs_raw(folder: Path, seed: int) -> Cut:
     early, test = (sequences.take(half) for half in halves)
     parts = draw_normals(early, seed)
     check_no_leak(*parts, test)
-    config = DrainConfig.model_validate({"masks": masks_for("hdfs")})
-    templates = Templates(config)
-    templates.learn(parts[0].events["message"])
-    templates.freeze()
-    novel = Novelties(config)
-    *parts, test = (with_templates(part, templates, novel) for part in (*parts, test))
+    parts, test, templates = mine(parts, test, dataset.layout)
     silences = Silences.of(parts[0])
     early_ends = log_ends(early.events)  # what follows is not known when the model is fitted
     parts = [silences.mark(part, early_ends) for part in parts]
@@ -115,6 +111,21 @@ def bgl_windows(folder: Path, seed: int) -> Cut:
     parts = draw_normals(early, seed)
     check_no_leak(*parts, test)
     return Cut(parts, test, Templates.from_texts(dataset.texts))
+
+
+def bgl_raw(folder: Path, seed: int) -> Cut:
+    """Cut the first 100,000 raw lines at half, each half into windows of 20 lines, as above.
+
+    Two days and a half of log: small, but with the text that culprits are shown by.
+    """
+    dataset = open_dataset("bgl_raw", folder)
+    assert isinstance(dataset, RawDataset)
+    events, _ = read_events(dataset.path, dataset.layout)
+    window = Window(by="lines", size=BGL_RAW_LINES)
+    early, test = (group(half, window)[0] for half in cut_rows(events, [0.5, 0.5]))
+    parts = draw_normals(early, seed)
+    check_no_leak(*parts, test)
+    return Cut(*mine(parts, test, dataset.layout))
 
 
 def adfa(folder: Path, seed: int) -> Cut:
@@ -159,6 +170,19 @@ def simulated(folder: Path, seed: int) -> Cut:
     return Cut(list(prepared.parts), test, prepared.templates)
 
 
+def mine(
+    parts: list[Sequences], test: Sequences, layout: str
+) -> tuple[list[Sequences], Sequences, Templates]:
+    """Mine templates from the training part alone; return all with its ids, and the templates."""
+    config = DrainConfig.model_validate({"masks": masks_for(LAYOUTS[layout].masks)})
+    templates = Templates(config)
+    templates.learn(parts[0].events["message"])
+    templates.freeze()
+    novel = Novelties(config)
+    *parts, test = (with_templates(part, templates, novel) for part in (*parts, test))
+    return parts, test, templates
+
+
 def draw_normals(sequences: Sequences, seed: int) -> list[Sequences]:
     """Draw the normal sequences into training, validation and calibration."""
     normals = sequences.take(~sequences.anomalous)
@@ -170,6 +194,7 @@ PROTOCOLS: Mapping[str, Callable[[Path, int], Cut]] = {
     "hdfs-full": hdfs_full,
     "hdfs-raw": hdfs_raw,
     "bgl-windows": bgl_windows,
+    "bgl-raw": bgl_raw,
     "adfa": adfa,
     "simulated": simulated,
 }
