@@ -1,0 +1,106 @@
+"""The benchmarks' data: what is learned is normal, and apart from what is judged."""
+
+import importlib
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import oddlog
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Return a function that imports one of the scripts."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def result(**figures):
+    """Return a record of one detector and seed, as much of it as the text reads."""
+    at_rates = [
+        {
+            "asked": asked,
+            "decision": {key: {"value": 0} for key in ("false_alarm_rate", "recall", "f1")},
+        }
+        for asked in (0.01, 0.005, 0.001)
+    ]
+    ranking = {"auprc": {"value": 0.5}, "auroc": {"value": 0.5}}
+    evaluation = {"n_sequences": 10, "n_anomalous": 2, "ranking": ranking, "at_rates": at_rates}
+    record = {"seed": 0, "detector": "new_event", "set": [], "sizes": [3, 2, 1], "fit_s": 1.0}
+    record |= {"score_s": 1.0, "machine": "x", "evaluation": evaluation}
+    return (
+        record | {"slices": {"no_unseen_key": {"n": 6, "n_anomalous": 0, "auprc": 0.1}}} | figures
+    )
+
+
+@pytest.fixture(scope="module", params=["adfa", "bgl-raw"])
+def cut(request, data_folder):
+    """Return the data of one benchmark."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return importlib.import_module("protocols").PROTOCOLS[request.param](data_folder, 0)
+
+
+@pytest.mark.data
+def test_what_is_learned_is_normal(cut):
+    assert [part.labels.unique().to_list() for part in cut.parts] == [[""], [""], [""]]
+
+
+@pytest.mark.data
+def test_what_is_learned_is_apart_from_what_is_judged(cut):
+    keys = pl.concat([part.keys for part in (*cut.parts, cut.test)])
+    assert keys.is_unique().all()
+
+
+@pytest.mark.data
+def test_some_of_what_is_judged_is_anomalous(cut):
+    assert 0 < cut.test.anomalous.sum() < len(cut.test)
+
+
+@pytest.mark.data
+def test_another_seed_learns_from_others(benchmark, data_folder):
+    cuts = [benchmark("protocols").PROTOCOLS["adfa"](data_folder, seed) for seed in (0, 1)]
+    assert set(cuts[0].parts[0].keys) != set(cuts[1].parts[0].keys)
+
+
+def test_a_record_names_the_version_and_the_commit(benchmark):
+    source = benchmark("honest").source()
+    assert source["version"] == oddlog.__version__
+    assert source["commit"] is None or re.fullmatch(r"[0-9a-f]{40}( dirty)?", source["commit"])
+
+
+def test_a_spread_is_the_mean_and_the_deviation_of_what_is_known(benchmark):
+    spread = benchmark("table").spread
+    assert [spread([0.5, None, 1.5]), spread([0.25, None]), spread([None])] == [
+        "1.000 ± 0.707",
+        "0.250",
+        "-",
+    ]
+
+
+def test_a_section_names_the_command_with_its_settings(benchmark):
+    text = benchmark("table").section("adfa", [result(set=["loggpt.layers=2"])])
+    assert "`python benchmarks/honest.py adfa --seeds 1 --set loggpt.layers=2`" in text
+
+
+def test_a_section_tells_the_share_of_normal_sequences_with_a_new_template(benchmark):
+    text = benchmark("table").section("adfa", [result()])
+    assert "25.00 % of its normal ones hold a template" in text
+
+
+def test_a_section_tells_recall_by_class_only_where_there_are_several(benchmark):
+    section = benchmark("table").section
+    one, two = {"anomaly": 0.5}, {"Adduser": 0.5, "Web_Shell": None}
+    told = ["by class" in section("adfa", [result(by_class=classes)]) for classes in (one, two)]
+    assert told == [False, True]
+
+
+def test_a_section_tells_culprits_beside_chance(benchmark):
+    lines = {"n": 2, "first": 0.5, "first_three": 0.75, "line_auprc": 0.125}
+    lines |= {"chance_first": 0.1, "chance_first_three": 0.3, "line_auprc_by_chance": 0.01}
+    text = benchmark("table").section("bgl-raw", [result(lines=lines)])
+    assert "| new_event | 0.500 | 0.750 | 0.125 |\n| by chance | 0.100 | 0.300 | 0.010 |" in text
