@@ -368,3 +368,26 @@ def test_a_run_that_diverges_says_so():
     model = network()
     with pytest.raises(ConfigError, match="diverged; lower learning_rate"):
         run_stage(model, STAGE, regression(model, script(0.5, float("nan"))), Run())
+
+
+@pytest.mark.parametrize(("keep", "value"), [("best", 1.0), ("last", 3.0)])
+def test_the_weights_of_the_best_epoch_or_of_the_last_are_kept(keep, value):
+    model = Scale()
+    stage = replace(STAGE, epochs=3, keep=keep, weight_decay=0.0)
+    # one step of an even gradient moves the weight, whatever the size, by the rate
+    run_stage(model, stage, gradients(model, [-1.0], script(1.0, 2.0, 3.0)), Run())
+    rates = [learning_rate_at(stage, step, 3) for step in range(3)]
+    assert model.w.item() == pytest.approx(sum(rates[: int(value)]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "n_epochs"),
+    [({}, 5), ({"forgives": False}, 4), ({"min_gain": 0.05}, 3), ({"min_gain": 0.01}, 5)],
+    ids=str,
+)
+def test_patience_counts_the_epochs_that_do_not_gain_enough(change, n_epochs):
+    model = Scale()
+    stage = replace(STAGE, epochs=7, patience=2, **change)
+    losses = script(1.0, 1.1, 0.98, 1.2, 1.3, 1.4, 1.5)
+    history = run_stage(model, stage, gradients(model, [1.0], losses), Run())
+    assert len(history) == n_epochs

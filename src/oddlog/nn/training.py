@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,9 @@ class Stage:
         name: Names the stage in progress and the checkpoint file.
         epochs: Largest number of epochs.
         patience: Epochs without a better validation loss before stopping.
+        min_gain: Share by which a loss has to be lower to count as better for ``patience``.
+        forgives: Whether a better epoch sets the count of the worse ones back to 0.
+        keep: Whether to end with the weights of the "best" epoch or of the "last".
         learning_rate: Peak of AdamW's rate: reached after ``warmup`` of all steps, then a half
             cosine down to a tenth, or kept where ``schedule`` is "constant".
         clip: Largest norm of the gradient; 0 to leave it as it is.
@@ -42,6 +45,9 @@ class Stage:
     warmup: float = 0.05
     schedule: str = "cosine"
     clip: float = 1.0
+    min_gain: float = 0.0
+    forgives: bool = True
+    keep: Literal["best", "last"] = "best"
 
 
 def whole(batch: Batch) -> Iterable[tuple[Batch, float]]:
@@ -83,7 +89,7 @@ class _State:
 def run_stage(
     model: nn.Module, stage: Stage, task: Task[Any], run: Run, fingerprint: str = ""
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place and leave it with the weights of its best validation loss.
+    """Train ``model`` in place and leave it with the weights of its best epoch, or of its last.
 
     An epoch depends on nothing but the weights, the optimiser and (seed, epoch), so that a run
     continued from a checkpoint gives the same weights as an unbroken one.
@@ -120,8 +126,8 @@ def run_stage(
                 f"{stage.name}: the loss is {valid_loss} after epoch {state.epoch}: training "
                 "diverged; lower learning_rate"
             )
-        _record(state, train_loss, valid_loss)
-        if state.n_worse == 0:
+        _record(state, stage, train_loss, valid_loss)
+        if state.best_epoch == state.epoch - 1 or stage.keep == "last":
             best = _weights(model)
         if path:
             _save_checkpoint(path, model, optimizer, best, state, identity)
@@ -131,13 +137,16 @@ def run_stage(
     return state.history or []
 
 
-def _record(state: _State, train_loss: float, valid_loss: float) -> None:
+def _record(state: _State, stage: Stage, train_loss: float, valid_loss: float) -> None:
     assert state.history is not None  # noqa: S101 -- set wherever a state is made
     state.history.append({"epoch": state.epoch, "train_loss": train_loss, "valid_loss": valid_loss})
-    if valid_loss < state.best_loss:
-        state.best_loss, state.best_epoch, state.n_worse = valid_loss, state.epoch, 0
-    else:
+    gained = valid_loss < state.best_loss * (1 - stage.min_gain)
+    if not gained:
         state.n_worse += 1
+    elif stage.forgives:
+        state.n_worse = 0
+    if valid_loss < state.best_loss:
+        state.best_loss, state.best_epoch = valid_loss, state.epoch
     state.epoch += 1
 
 
