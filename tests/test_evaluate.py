@@ -21,6 +21,7 @@ from oddlog.errors import ConfigError, LabelsError
 from oddlog.evaluate import (
     FALSE_POSITIVE_RATES,
     Resampling,
+    average_precision,
     consecutive_blocks,
     culprit_accuracy,
     evaluate,
@@ -60,6 +61,22 @@ def test_auroc_and_auprc_equal_scikit_learns_in_every_tie(case):
     ranking = evaluate(scores, truth, flags, resampling=FEW).ranking
     assert ranking.auroc.value == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
     assert ranking.auprc.value == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(judged(), st.floats(0.01, 0.9))
+def test_average_precision_equals_scikit_learns_with_the_weights_of_a_base_rate(case, rate):
+    scores, truth, _ = case
+    assert average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores))
+    weight = np.where(truth, rate / truth.sum(), (1 - rate) / (~truth).sum())
+    wanted = average_precision_score(truth, scores, sample_weight=weight)
+    assert average_precision(scores, truth, rate) == pytest.approx(wanted)
+
+
+def test_what_tells_nothing_apart_has_the_base_rate_as_average_precision():
+    truth = np.array([True, False, False, False])
+    assert average_precision(np.zeros(4), truth) == pytest.approx(0.25)
+    assert average_precision(np.zeros(4), truth, 0.03) == pytest.approx(0.03)
 
 
 @settings(max_examples=40, deadline=None)

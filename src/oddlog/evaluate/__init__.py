@@ -27,7 +27,13 @@ from oddlog.evaluate.lines import (
     culprit_accuracy,
     evaluate_lines,
 )
-from oddlog.evaluate.ranking import FALSE_POSITIVE_RATES, Ranking, RecallAt, rank
+from oddlog.evaluate.ranking import (
+    FALSE_POSITIVE_RATES,
+    Ranking,
+    RecallAt,
+    average_precision,
+    rank,
+)
 from oddlog.events import NORMAL
 
 RATES = (0.01, 0.005, 0.001)
@@ -45,6 +51,7 @@ __all__ = [
     "Ranking",
     "RecallAt",
     "Resampling",
+    "average_precision",
     "consecutive_blocks",
     "culprit_accuracy",
     "evaluate",

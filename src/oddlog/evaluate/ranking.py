@@ -73,3 +73,24 @@ def _ranking_figures(counts: NDArray[np.float64]) -> Figures:
         recall = ratio(before[np.arange(len(true)), n_within], n_anomalous)
         figures[str(rate)] = np.where(n_normal > 0, recall, np.nan)
     return figures
+
+
+def average_precision(
+    scores: NDArray[np.floating], truth: NDArray[np.bool_], base_rate: float | None = None
+) -> float:
+    """Return the area under precision and recall, as if anomalies were a share of all sequences.
+
+    Args:
+        scores: (n,) higher is more anomalous; equal ones count as one threshold.
+        truth: (n,) bool, at least one of each.
+        base_rate: Share of anomalies that each is weighed to, above 0 and below 1; None for the
+            share that is there.
+    """
+    _, group = np.unique(-scores, return_inverse=True)
+    true, false = np.bincount(group[truth], minlength=group.max() + 1), np.bincount(group[~truth])
+    weight = 1.0
+    if base_rate is not None:
+        weight = base_rate / (1 - base_rate) * false.sum() / true.sum()
+    false = np.pad(false, (0, len(true) - len(false))).cumsum()
+    found = weight * true.cumsum()
+    return float(np.sum(true / true.sum() * found / np.maximum(found + false, 1e-300)))
