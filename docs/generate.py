@@ -18,7 +18,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from oddlog.config import Config
 from oddlog.datasets import DATASETS, IdDataset, IdStream, open_dataset, read_labels
 from oddlog.demo import Demo, run_demo
 from oddlog.detectors import DETECTORS, Detector, detector_class
@@ -71,10 +72,18 @@ def settings() -> str:
     """Return the settings of every detector with their defaults."""
     rows = []
     for name in DETECTORS:
-        fields = detector_class(name).Config.model_fields.items()
-        shown = ", ".join(f"`{setting} = {json.dumps(field.default)}`" for setting, field in fields)
+        values = _values(detector_class(name).Config())
+        shown = ", ".join(f"`{setting} = {json.dumps(value)}`" for setting, value in values)
         rows.append({"detector": f"`{name}`", "settings and defaults": shown or "none"})
     return table(rows)
+
+
+def _values(config: Config, group: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config:
+        if isinstance(value, Config):
+            yield from _values(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", value
 
 
 def formats() -> str:

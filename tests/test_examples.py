@@ -117,3 +117,14 @@ def test_a_detector_of_ones_own_scores_nothing_as_nothing(pairs_model, logs):
     sequences, _ = pipeline.read([logs / "odd" / "cluster.log"])
     nothing = sequences.take(np.array([], dtype=np.int64))
     assert len(pipeline.score_sequences(nothing)) == 0
+
+
+def test_loggpt_has_its_second_stage_and_finds_what_no_count_shows():
+    said = run("loggpt.py")
+    assert "second stage, epoch 3: 0." in said
+    found, alarms = (
+        float(number.rstrip("%"))
+        for number in said.splitlines()[-1].split(": ")[1].split()[::2][:2]
+    )
+    assert found >= 90
+    assert alarms <= 5

@@ -176,6 +176,31 @@ def test_an_epoch_shows_every_distinct_string_once_with_its_weights(known):
     assert [max(weights) for _, weights in shown] == [5.0, 2.0, 1.0]
 
 
+def test_without_shuffling_every_string_comes_as_often_as_it_occurs_in_the_order_of_the_log(known):
+    strings = [[BEGIN, B], [BEGIN, A, END], [BEGIN, B], [BEGIN, A, END], [BEGIN, A, B]]
+    train = distinct(*strings)
+    plain = TINY | {"batch_size": 2, "learn": "frequency", "unknown_rate": 0.0, "cut_rate": 0.0}
+    task = language_model_task(known, train, train, LogGPTConfig(**plain, shuffle=False))
+    batches = list(task.batches(torch.Generator().manual_seed(0)))
+    shown = [[token for token in row if token != PAD] for b in batches for row in b.tokens.tolist()]
+    assert shown == strings
+    assert len(batches) == task.n_batches == 3
+    weights = torch.cat([batch.weights[:, 1:][batch.tokens[:, 1:] != PAD] for batch in batches])
+    assert weights.tolist() == [1] * 8
+
+
+def test_a_constant_rate_is_the_whole_rate_from_the_first_step(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "oddlog.detectors.loggpt.detector.run_stage",
+        lambda network, stage, *_: seen.append((stage.schedule, stage.warmup)) or [],
+    )
+    fit(TRAIN, schedule="constant")
+    fit(TRAIN)
+    assert seen[0] == ("constant", 0.0)
+    assert seen[1][1] > 0
+
+
 @st.composite
 def padded(draw):
     lists = draw(st.lists(st.lists(st.integers(A, C), min_size=1, max_size=6), min_size=1))

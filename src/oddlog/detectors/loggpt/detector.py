@@ -1,7 +1,7 @@
 """LogGPT as a detector: encode, learn the language of normal sequences, score the next event.
 
 Paper: Han, Yuan, Trabelsi, "LogGPT: Log Anomaly Detection via GPT", IEEE BigData 2023,
-arXiv:2309.14482. This is its first stage, the language model: a GPT-2 from random weights is
+arXiv:2309.14482. Its first stage is a language model: a GPT-2 from random weights is
 trained on normal sequences ``x_1 .. x_T`` of template ids to minimise
 
     L = -(1/n) sum_t log p(x_{t+1} | x_1 .. x_t)
@@ -9,6 +9,9 @@ trained on normal sequences ``x_1 .. x_T`` of template ids to minimise
 and the paper's rule calls a sequence anomalous if any event is outside the K likeliest:
 
     anomalous  <=>  max_t rank_t >= K,   rank_t = #{v : p(v | past) > p(x_t | past)}, from 0
+
+Its second stage, on request (``config.reward``), is in ``reward``. ``preset = "paper"`` is what the
+released code does.
 
 Deviations, and why: marks for begin and end, only on windows that hold them (the released code
 marks HDFS only, and never scores the first event); padding carries no loss (theirs does); the best
@@ -33,13 +36,14 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.config import build_stored
-from oddlog.detectors.loggpt.config import LogGPTConfig
+from oddlog.detectors.loggpt.config import SECOND_STAGE, LogGPTConfig
 from oddlog.detectors.loggpt.model import (
     expect,
     judge,
     language_model_task,
     new_network,
 )
+from oddlog.detectors.loggpt.reward import Strings, learn_reward
 from oddlog.encode import (
     FIRST_CANDIDATE,
     UNKNOWN,
@@ -121,6 +125,8 @@ class LogGPT:
         self._n_training_events = 0
         self.history: list[dict[str, float]] = []
         """One record per epoch of training: epoch, train_loss, valid_loss (nats per event)."""
+        self.reward_history: list[dict[str, float]] = []
+        """The same of the second stage, if there is one; its losses are in ``reward``."""
 
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Learn the next event on ``train``; keep the epoch with the best loss on ``valid``."""
@@ -143,9 +149,18 @@ class LogGPT:
             patience=self.config.patience,
             weight_decay=self.config.weight_decay,
             schedule=self.config.schedule,
+            warmup=0.0 if self.config.schedule == "constant" else Stage.warmup,
+            clip=self.config.clip,
+            keep=self.config.keep,
         )
-        identity = _fingerprint(self.config, train_strings, valid_strings)
-        self.history = run_stage(network, stage, task, run, identity)
+        strings = Strings(train_strings, valid_strings)
+        data = _fingerprint(train_strings, valid_strings)
+        self.history = run_stage(
+            network, stage, task, run, _settings_of_stage(1, self.config) + data
+        )
+        self.reward_history = learn_reward(
+            network, strings, self.config, run, _settings_of_stage(2, self.config) + data
+        )
         self._vocabulary, self._network = vocabulary, network
         self._n_training_events = len(train.rows)
 
@@ -166,9 +181,7 @@ class LogGPT:
                 "rank": token.rank[is_event],
                 "end_surprise": token.surprise[at_end],
                 "end_rank": token.rank[at_end],
-                "worst_rank": np.maximum.reduceat(token.rank, first)
-                if len(first)
-                else token.rank[:0],
+                "worst_rank": self._worst_rank(token.rank, first),
             },
         )
 
@@ -179,10 +192,9 @@ class LogGPT:
     @property
     def top_k(self) -> int:
         """K of the paper's rule, at least 1."""
-        wanted = self.config.top_k
-        if isinstance(wanted, int):
-            return wanted
-        return max(1, int(wanted * self._fitted()[0].n_keys))
+        if isinstance(self.config.top_k, int):
+            return self.config.top_k
+        return self.config.k_of(self._fitted()[0].n_keys)
 
     def explain(self, sequences: Sequences) -> list[Explanation]:
         """Name the worst events of each sequence and the likeliest templates in their places."""
@@ -250,6 +262,15 @@ class LogGPT:
     def _encoded(self, sequences: Sequences) -> _Encoded:
         return _encode(sequences, self._fitted()[0], self.config)
 
+    def _worst_rank(self, rank: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (n,) the highest rank that the paper's rule looks at."""
+        if not len(first):
+            return rank[:0]
+        if not self.config.first_event:
+            rank = rank.copy()
+            rank[first + 1] = 0
+        return np.maximum.reduceat(rank, first)
+
     def _judge(self, encoded: _Encoded) -> _Token:
         vocabulary, network = self._fitted()
         judged = judge(network, encoded.distinct)
@@ -272,10 +293,15 @@ def _encode(sequences: Sequences, vocabulary: Vocabulary, config: LogGPTConfig) 
     return _Encoded(tokens, chunks, find_distinct(tokens.tokens, chunks))
 
 
-def _fingerprint(config: LogGPTConfig, *strings: Distinct) -> str:
-    """Name settings and training data, so that a checkpoint of others is not resumed."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
+def _settings_of_stage(number: int, config: LogGPTConfig) -> str:
+    """Name what a stage's weights depend on; the first stage does not know of the second."""
+    return config.model_dump_json(exclude=set(SECOND_STAGE) if number == 1 else None)
+
+
+def _fingerprint(*strings: Distinct) -> str:
+    """Name training data, so that a checkpoint of other data is not resumed."""
+    digest = hashlib.sha256()
     for part in strings:
-        for array in (part.tokens, part.offsets, part.counts):
+        for array in (part.tokens, part.offsets, part.counts, part.of_chunk):
             digest.update(array.tobytes())
     return digest.hexdigest()

@@ -215,17 +215,17 @@ def language_model_task(
 ) -> Task[Batch]:
     """Return next-event prediction as a task of ``run_stage``.
 
-    Distinct strings are trained on, and validated on, with the weights of ``target_weights``.
+    Distinct strings are trained on (without ``shuffle`` all strings, in the order of the log), and
+    validated on, with the weights of ``target_weights``.
     """
-    weights = target_weights(train, config.learn)
+    weights = target_weights(train, config.learn, repeated=not config.shuffle)
+    n_strings = len(train) if config.shuffle else len(train.of_chunk)
     most = max(1, config.max_steps // PARTS_OF_TRAINING)
-    n_batches = min(-(-len(train) // config.batch_size), most)
+    n_batches = min(-(-n_strings // config.batch_size), most)
     valid_weights = target_weights(valid, config.learn)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
-        seed = int(torch.randint(2**62, (), generator=generator))
-        order = shuffled_batches(train.lengths, config.batch_size, np.random.default_rng(seed))
-        for members in order[:n_batches]:
+        for members in _order(train, config, generator)[:n_batches]:
             tokens = pad(train, members)
             batch = Batch(tokens, tokens, pad(train, members, weights))
             yield hide_some(batch, config, generator).to(model.device)
@@ -244,16 +244,28 @@ def language_model_task(
     )
 
 
+def _order(
+    train: Distinct, config: LogGPTConfig, generator: torch.Generator
+) -> list[NDArray[np.int64]]:
+    """Return an epoch's batches as numbers of distinct strings."""
+    if not config.shuffle:
+        size = config.batch_size
+        return [train.of_chunk[i : i + size] for i in range(0, len(train.of_chunk), size)]
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return shuffled_batches(train.lengths, config.batch_size, np.random.default_rng(seed))
+
+
 def target_weights(
-    strings: Distinct, learn: Literal["support", "frequency"]
+    strings: Distinct, learn: Literal["support", "frequency"], *, repeated: bool = False
 ) -> NDArray[np.float32]:
     """Return (t,) how much each token of the distinct strings counts as a target.
 
     "frequency" is the paper's loss: a continuation counts as often as it occurs, and the network
     learns p(next | past). With "support" each distinct continuation of each distinct past counts
     once: the network learns what can follow at all, which is what a detector has to know, and a
-    rare habit is no longer an oddity. What several distinct strings share is divided among them.
+    rare habit is no longer an oddity. What several strings share is divided among them: among the
+    distinct ones, or, if they are shown ``repeated``, as often as they occur, among all of them.
     """
     n_strings, n_all = share_pasts(strings)
     weight = np.ones(len(n_all)) if learn == "support" else n_all
-    return (weight / n_strings).astype(np.float32)
+    return (weight / (n_all if repeated else n_strings)).astype(np.float32)

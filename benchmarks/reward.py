@@ -1,0 +1,260 @@
+r"""LogGPT's second stage: what each variant changes, and how near the preset is to the paper.
+
+    python benchmarks/reward.py hdfs-full --seeds 5 --rewards none topk_margin ppo
+    python benchmarks/reward.py bgl-windows --seeds 5 --rewards none topk_margin ppo
+    python benchmarks/reward.py adfa --seeds 5 --rewards none topk_margin ppo
+    python benchmarks/reward.py hdfs-full --seeds 3 --rewards reference \
+        --set loggpt.reference.episodes=1
+    python benchmarks/reward.py parity --seeds 1     the preset "paper" after 40 and 100 epochs
+    python benchmarks/reward.py table                write the tables of docs/detectors.md
+
+The first stage is trained once per seed and kept below --work; every variant goes on from there.
+One JSON line per seed and variant goes to benchmarks/results/reward.jsonl (parity.jsonl); what is
+there is not run again. Whatever is chosen is chosen by "synthetic": validation normals against
+corruptions of them. The test decides nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from honest import RESULTS, source
+from protocols import PROTOCOLS
+
+from oddlog import Run, Sequences
+from oddlog.calibrate import calibrate
+from oddlog.config import parse_assignments
+from oddlog.datasets import IdDataset, open_dataset
+from oddlog.detectors.loggpt import LogGPT, LogGPTConfig
+from oddlog.evaluate import Resampling, evaluate
+from oddlog.evaluate.decision import decide
+from oddlog.pipeline import make_config
+from oddlog.pipeline.synthetic import synthetic_auprc
+
+Record = dict[str, Any]
+REWARDS = ("none", "topk_margin", "ppo", "reference")
+PARITY_SIZES = (4500, 500)
+PARITY = ("loggpt.preset=paper", "loggpt.top_k=7")
+PARITY_EPOCHS = (40, 100)
+DOCUMENT = Path(__file__).parents[1] / "docs" / "detectors.md"
+N_RESAMPLES = 50
+
+
+def detector_of(assignments: Iterable[str]) -> LogGPT:
+    """Return an unfitted LogGPT with settings as ``--set`` gives them."""
+    config = make_config(parse_assignments(assignments), "benchmark")
+    return LogGPT(LogGPTConfig.model_validate(config.settings))
+
+
+def checkpoints(work: Path, name: str, seed: int, assignments: list[str]) -> Path:
+    """Return where the stages of one seed are kept; other settings have another folder."""
+    digest = hashlib.sha256(json.dumps(sorted(assignments)).encode()).hexdigest()[:12]
+    return work / f"{name}-{seed}-{digest}"
+
+
+def run_variant(name: str, seed: int, reward: str, assignments: list[str], work: Path) -> Record:
+    """Fit, score and judge one variant of one seed."""
+    cut = PROTOCOLS[name](Path(os.environ["ODDLOG_DATA"]), seed)
+    train, valid, calibration = (part.without_labels() for part in cut.parts)
+    detector = detector_of([*assignments, f"loggpt.reward={reward}"])
+    shared = [item for item in assignments if not item.startswith(tuple(OF_STAGE_2))]
+    run = Run(seed, checkpoints=checkpoints(work, name, seed, shared), resume=True)
+    detector.fit(train, valid, run)
+    judge = calibrate(detector.score(calibration).sequence, 0.01)
+    scores = detector.score(cut.test.without_labels())
+    found = evaluate(
+        scores.sequence,
+        cut.test.anomalous,
+        judge.flags(scores.sequence),
+        p_values=judge.p_values(scores.sequence),
+        resampling=Resampling(n=N_RESAMPLES, seed=seed),
+    )
+    return {
+        "benchmark": name,
+        "seed": seed,
+        "reward": reward,
+        "source": source(),
+        "set": assignments,
+        "settings": detector.config.model_dump(),
+        "k": detector.top_k,
+        "valid_outside_k": outside_k(detector, valid),
+        "synthetic": synthetic_auprc(detector, valid),
+        "stage_1": min(epoch["valid_loss"] for epoch in detector.history),
+        "stage_2": detector.reward_history,
+        "evaluation": found.to_dict(),
+        "own_rule": own_rule(detector, cut.test),
+    }
+
+
+OF_STAGE_2 = ("loggpt.reference.", "loggpt.ppo.", "loggpt.topk_margin.", "loggpt.top_k=")
+
+
+def outside_k(detector: LogGPT, valid: Sequences) -> float:
+    """Return the share of validation normals that the paper's rule flags."""
+    return float(np.mean(detector.paper_rule(detector.score(valid))))
+
+
+def own_rule(detector: LogGPT, test: Sequences) -> dict[str, float | None]:
+    """Judge the paper's rule."""
+    flags = detector.paper_rule(detector.score(test.without_labels()))
+    rule = decide(flags, test.anomalous, Resampling(n=N_RESAMPLES))
+    figures = ("precision", "recall", "f1", "false_alarm_rate")
+    return {figure: getattr(rule, figure).value for figure in figures}
+
+
+def run_parity(seed: int, epochs: int, assignments: list[str], work: Path) -> Record:
+    """Train as the released code does, on 4,500 and 500 random normals, and judge its rule."""
+    dataset = open_dataset("hdfs_v1", Path(os.environ["ODDLOG_DATA"]))
+    assert isinstance(dataset, IdDataset)
+    sequences = dataset.sequences
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(~sequences.anomalous))
+    n_train, n_all = PARITY_SIZES[0], sum(PARITY_SIZES)
+    train, valid = sequences.take(normal[:n_train]), sequences.take(normal[n_train:n_all])
+    test = sequences.take(np.setdiff1d(np.arange(len(sequences)), normal[:n_all]))
+    settings = [*PARITY, f"loggpt.epochs={epochs}", *assignments]
+    detector = detector_of(settings)
+    run = Run(seed, checkpoints=checkpoints(work, "parity", seed, settings), resume=True)
+    detector.fit(train.without_labels(), valid.without_labels(), run)
+    return {
+        "benchmark": "parity",
+        "seed": seed,
+        "epochs": epochs,
+        "source": source(),
+        "set": settings,
+        "k": detector.top_k,
+        "n_keys": len(np.unique(train.template_ids())),
+        "test": [int((~test.anomalous).sum()), int(test.anomalous.sum())],
+        "last_valid_loss": detector.history[-1]["valid_loss"],
+        "best_epoch": int(np.argmin([epoch["valid_loss"] for epoch in detector.history])),
+        "own_rule": own_rule(detector, test),
+    }
+
+
+def append_missing(out: Path, wanted: dict[str, Any], make: Callable[[], Record]) -> None:
+    """Run what the file does not hold yet, and add it."""
+    lines = out.read_text().splitlines() if out.exists() else []
+    if any(wanted.items() <= _hashable(json.loads(line)).items() for line in lines):
+        return
+    record = make()
+    print(headline(record), flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _hashable(record: Record) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if isinstance(value, str | int)} | {
+        "set": tuple(record["set"])
+    }
+
+
+def headline(record: Record) -> str:
+    """Say a record in one line."""
+    names = ("benchmark", "seed", "reward", "epochs", "synthetic")
+    cells = [f"{name} {record[name]}" for name in names if name in record]
+    if "evaluation" in record:
+        cells.append(f"AUPRC {record['evaluation']['ranking']['auprc']['value']:.4f}")
+    return " ".join([*cells, f"rule {record['own_rule']}"])
+
+
+def spread(values: Iterable[float | None], digits: int = 3) -> str:
+    """Return mean and standard deviation over seeds."""
+    array = np.array([value for value in values if value is not None], dtype=float)
+    if not len(array):
+        return "-"
+    deviation = f" ± {array.std(ddof=1):.{digits}f}" if len(array) > 1 else ""
+    return f"{array.mean():.{digits}f}{deviation}"
+
+
+def variant_table(records: list[Record]) -> str:
+    """Return one row per benchmark and variant."""
+    rows = [
+        "| data | second stage | seeds | validation, synthetic | AUPRC | at 1 %: realised | recall"
+        " | at 0.5 %: realised | recall | at 0.1 %: realised | recall | paper's rule, F1 |",
+        "|" + " --- |" * 12,
+    ]
+    groups = {(record["benchmark"], record["reward"]): [] for record in records}
+    for record in records:
+        groups[record["benchmark"], record["reward"]].append(record)
+    for (name, reward), found in sorted(
+        groups.items(), key=lambda item: (item[0][0], REWARDS.index(item[0][1]))
+    ):
+        cells = [name, f"`{reward}`", str(len(found))]
+        cells.append(spread(record["synthetic"] for record in found))
+        cells.append(spread(r["evaluation"]["ranking"]["auprc"]["value"] for r in found))
+        for place in range(3):
+            decisions = [r["evaluation"]["at_rates"][place]["decision"] for r in found]
+            cells.append(spread((d["false_alarm_rate"]["value"] for d in decisions), 4))
+            cells.append(spread(d["recall"]["value"] for d in decisions))
+        cells.append(spread(record["own_rule"]["f1"] for record in found))
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def parity_table(records: list[Record]) -> str:
+    """Return one row per number of epochs."""
+    rows = ["| epochs | seeds | precision | recall | F1 |", "|" + " --- |" * 5]
+    for epochs in sorted({record["epochs"] for record in records}):
+        rules = [record["own_rule"] for record in records if record["epochs"] == epochs]
+        cells = [spread(rule[name] for rule in rules) for name in ("precision", "recall", "f1")]
+        rows.append(f"| {epochs} | {len(rules)} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def write_tables() -> None:
+    """Write both tables between their marks."""
+    text = DOCUMENT.read_text()
+    for name, make in (("reward", variant_table), ("parity", parity_table)):
+        path = RESULTS / f"{name}.jsonl"
+        if path.exists():
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            before, begin, rest = text.partition(f"<!-- {name}:begin -->")
+            _, end, after = rest.partition(f"<!-- {name}:end -->")
+            text = f"{before}{begin}\n{make(records)}\n{end}{after}" if end else text
+    DOCUMENT.write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=[*PROTOCOLS, "parity", "table"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=REWARDS[:3])
+    parser.add_argument("--epochs", type=int, nargs="+", default=PARITY_EPOCHS, help="of parity")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "oddlog-reward")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    if asked.what == "table":
+        write_tables()
+        return
+    if not os.environ.get("ODDLOG_DATA"):
+        parser.error("set ODDLOG_DATA to the folder with the real logs")
+    out = asked.out or RESULTS / ("parity.jsonl" if asked.what == "parity" else "reward.jsonl")
+    for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
+        if asked.what == "parity":
+            for epochs in asked.epochs:
+                append_missing(
+                    out,
+                    {"seed": seed, "epochs": epochs},
+                    lambda s=seed, n=epochs: run_parity(s, n, asked.set, asked.work),
+                )
+            continue
+        for reward in asked.rewards:
+            append_missing(
+                out,
+                {"benchmark": asked.what, "seed": seed, "reward": reward, "set": tuple(asked.set)},
+                lambda s=seed, r=reward: run_variant(asked.what, s, r, asked.set, asked.work),
+            )
+
+
+if __name__ == "__main__":
+    main()
