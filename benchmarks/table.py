@@ -40,11 +40,11 @@ ABOUT = {
     ),
     "bgl-raw": (
         "Blue Gene/L, raw lines, windows of 20, cut in time",
-        "The log's first 100,000 lines, two days and a half, are cut at half; a window is anomalous "
-        "if one of its lines is. Normal windows of the first half are drawn into training (65 %), "
-        "validation (10 %) and calibration (25 %); the second half is the test. Templates are "
-        "mined from the training part. Every anomaly of the test has a template of its own, so "
-        "that this set tells little but whether culprits are found.",
+        "The log's first 100,000 lines, two days and a half, are cut at half; a window is "
+        "anomalous if one of its lines is. Normal windows of the first half are drawn into "
+        "training (65 %), validation (10 %) and calibration (25 %); the second half is the test. "
+        "Templates are mined from the training part. Every anomaly of the test has a template of "
+        "its own, so that this set tells little but whether culprits are found.",
     ),
     "adfa": (
         "ADFA-LD, system calls of a Linux host, six kinds of attack",
