@@ -81,6 +81,14 @@ def at(rate: float, figure: str) -> Callable[[Record], float | None]:
     return read
 
 
+def measured_at(records: list[Record]) -> str:
+    """Name the version and the commits that gave the records, where they tell."""
+    known = {(r["version"], r["commit"][:9] + r["commit"][40:]) for r in records if r.get("commit")}
+    if not known:
+        return ""
+    return " Measured with " + ", ".join(f"{v} at {c}" for v, c in sorted(known)) + "."
+
+
 def unseen_share(record: Record) -> float:
     """Return the percentage of normal test sequences that hold a template new to training."""
     found, known = record["evaluation"], record["slices"]["no_unseen_key"]
@@ -145,7 +153,7 @@ Parts of the first seed: {parts}; test {found["n_sequences"]:,} sequences, {foun
 of them anomalous; {spread(map(unseen_share, rules), 2)} % of its normal ones hold a template that
 training does not. Mean ± standard deviation over seeds {seeds[0]} to {seeds[-1]}; fitting LogGPT
 and the rules took {spread(fits, 0)} s ({first["machine"]}, one thread). An asked rate counts for
-normal sequences; the realised one is measured on the test.
+normal sequences; the realised one is measured on the test.{measured_at(records)}
 
 {main_table(records)}
 

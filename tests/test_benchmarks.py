@@ -87,6 +87,15 @@ def test_a_section_names_the_command_with_its_settings(benchmark):
     assert "`python benchmarks/honest.py adfa --seeds 1 --set loggpt.layers=2`" in text
 
 
+def test_a_section_names_the_commits_of_its_records(benchmark):
+    records = [
+        result(version="0.1.0", commit="a" * 40),
+        result(version="0.1.0", commit="b" * 40 + " dirty"),
+    ]
+    text = benchmark("table").section("adfa", records)
+    assert "Measured with 0.1.0 at aaaaaaaaa, 0.1.0 at bbbbbbbbb dirty." in text
+
+
 def test_a_section_tells_the_share_of_normal_sequences_with_a_new_template(benchmark):
     text = benchmark("table").section("adfa", [result()])
     assert "25.00 % of its normal ones hold a template" in text
