@@ -20,6 +20,7 @@ TINY = {
     "batch_size": 4,
     "learning_rate": 0.02,
     "sequence_score": "rank",
+    "reads": "order",
 }
 KEYS = (10, 20, 30)  # templates by falling frequency in TRAIN
 TRAIN = [[10, 20, 10, 30, 10, 20, 10]]

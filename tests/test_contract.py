@@ -31,6 +31,7 @@ CONTRACT_SETTINGS = {
         "epochs": 6,
         "batch_size": 16,
         "learning_rate": 0.01,
+        "count_steps": 60,
     },
 }
 N_NORMAL, N_PLANTED = 40, 10

@@ -297,6 +297,6 @@ def test_settings_that_make_no_network_are_refused(change, message):
         LogGPTConfig(**change)
 
 
-def test_the_defaults_are_the_papers_network():
+def test_the_defaults_are_the_papers_network_but_for_its_depth():
     config = LogGPTConfig()
-    assert (config.layers, config.heads, config.width, config.top_k) == (6, 6, 60, 0.5)
+    assert (config.heads, config.width, config.top_k) == (6, 60, 0.5)

@@ -43,6 +43,11 @@ def seed_torch(*parts: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def parameters_of(network: nn.Module) -> dict[str, NDArray]:
+    """Return a network's parameters by name, shared ones once, as arrays on the CPU."""
+    return {name: value.detach().cpu().numpy() for name, value in network.named_parameters()}
+
+
 def load_parameters(network: nn.Module, weights: Mapping[str, NDArray]) -> None:
     """Copy named arrays into a network's parameters; shared ones are stored once.
 

@@ -10,6 +10,9 @@ and the paper's rule calls a sequence anomalous if any event is outside the K li
 
     anomalous  <=>  max_t rank_t >= K,   rank_t = #{v : p(v | past) > p(x_t | past)}, from 0
 
+Ours is a second network of the same kind that reads how often each template occurs, whatever the
+order (``counting``, ``strings``); ``config.reads`` is "order" for the paper's alone.
+
 Its second stage, on request (``config.reward``), is in ``reward``. ``preset = "paper"`` is what the
 released code does.
 
@@ -26,7 +29,8 @@ continuous score.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -37,6 +41,7 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.config import build_stored
 from oddlog.detectors.loggpt.config import SECOND_STAGE, LogGPTConfig
+from oddlog.detectors.loggpt.counting import counting_stage, judged_marks
 from oddlog.detectors.loggpt.model import (
     expect,
     judge,
@@ -44,60 +49,36 @@ from oddlog.detectors.loggpt.model import (
     new_network,
 )
 from oddlog.detectors.loggpt.reward import Strings, learn_reward
-from oddlog.encode import (
-    FIRST_CANDIDATE,
-    UNKNOWN,
-    Chunks,
-    Tokens,
-    Vocabulary,
-    add_marks,
-    cut_into_chunks,
-)
+from oddlog.detectors.loggpt.strings import N_COUNT_MARKS, Encoded, counted, in_order, marks_of
+from oddlog.detectors.loggpt.suspects import Odd, of_counts, of_order
+from oddlog.detectors.loggpt.tail import Tail
+from oddlog.encode import FIRST_CANDIDATE, UNKNOWN, Vocabulary
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
-from oddlog.findings import Culprit, Explanation, Scores
-from oddlog.nn.batches import Distinct, find_distinct
-from oddlog.nn.device import choose_device, load_parameters, seed_torch
+from oddlog.findings import Explanation, Scores
+from oddlog.nn.batches import Distinct
+from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
 from oddlog.nn.training import Stage, run_stage
 from oddlog.run import Run
 
-N_CULPRITS = 5
-
 
 @dataclass(frozen=True, eq=False)
-class _Encoded:
-    """Sequences as token strings, their chunks, and the distinct ones among those."""
+class _Reading:
+    """What one network found in n windows of t tokens, marks included.
 
-    tokens: Tokens
-    chunks: Chunks
-    distinct: Distinct
+    Attributes:
+        encoded: The windows as token strings.
+        surprise: (t,) in nats.
+        rank: (t,) from 0.
+        score: (t,) how odd each token is, in nats of ``Tail`` where there are two readers.
+        worst: (n,) how odd each window is, in the same unit.
+    """
 
-    def spread(self, values: NDArray) -> NDArray:
-        """Carry a value of each distinct string's token to every token that it stands for.
-
-        Args:
-            values: (t',) or (t', k) beside ``distinct.tokens``.
-
-        Returns:
-            (t, ...) beside ``tokens.tokens``.
-        """
-        new = self.chunks.sizes - self.chunks.n_context  # (c,) tokens that this chunk is to score
-        owner = np.repeat(np.arange(len(new)), new)
-        within = np.arange(new.sum()) - np.repeat(np.cumsum(new) - new, new)
-        within += self.chunks.n_context[owner]
-        place = self.distinct.offsets[:-1][self.distinct.of_chunk[owner]] + within
-        result = np.zeros((len(self.tokens.tokens), *values.shape[1:]), dtype=values.dtype)
-        result[self.chunks.begins[owner] + within] = values[place]
-        return result
-
-
-@dataclass(frozen=True, eq=False)
-class _Token:
-    """What was found at each token, marks included, beside ``Tokens.tokens``."""
-
-    score: NDArray[np.float32]
+    encoded: Encoded
     surprise: NDArray[np.float32]
     rank: NDArray[np.int64]
+    score: NDArray[np.float64]
+    worst: NDArray[np.float64]
 
 
 class LogGPT:
@@ -108,6 +89,14 @@ class LogGPT:
     window holds it. A template that training never saw has rank ``n_keys + 1``, below every
     candidate, and the surprise ``log(n + 1) + log(n_keys + 1)`` of one continuation among all
     after n training events without it. No sequence is left out.
+
+    With two readers (``config.reads``) both scores are in nats, -log of the share of normal windows
+    that score as high (``tail.Tail``, fitted to the validation windows), and the sequence score is
+    the higher of two: of its worst event, and of its counts, where a window scores the worst
+    surprise of its counts plus the mean one, so that among windows with one unseen template those
+    rank first in which the rest is odd too. Of a window whose pair of marks (does it hold its
+    beginning, its end?) less than 5 % of the training windows bore, the counts are not judged: a
+    session that goes on is not held against whole ones.
 
     Measures: ``surprise`` and ``rank`` (m,), ``end_surprise`` and ``end_rank`` (n,), 0 where the
     window does not hold its end, and ``worst_rank`` (n,) for the paper's rule.
@@ -122,17 +111,24 @@ class LogGPT:
         self.config = config or LogGPTConfig()
         self._vocabulary: Vocabulary | None = None
         self._network: GPT2LMHeadModel | None = None
+        self._counts: GPT2LMHeadModel | None = None
+        self._tails: tuple[Tail, Tail] | None = None
+        """Of the order and of the counts, where there are two readers."""
+        self._judged = np.zeros(4, dtype=bool)
+        """Which windows the second reader judges, by ``marks_of``."""
         self._n_training_events = 0
         self.history: list[dict[str, float]] = []
         """One record per epoch of training: epoch, train_loss, valid_loss (nats per event)."""
         self.reward_history: list[dict[str, float]] = []
         """The same of the second stage, if there is one; its losses are in ``reward``."""
+        self.counts_history: list[dict[str, float]] = []
+        """The same of the second reader, if there is one."""
 
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Learn the next event on ``train``; keep the epoch with the best loss on ``valid``."""
         vocabulary = Vocabulary.of(train.template_ids())
-        train_strings = _encode(train, vocabulary, self.config).distinct
-        valid_strings = _encode(valid, vocabulary, self.config).distinct
+        train_strings = in_order(train, vocabulary, self.config.context).distinct
+        valid_strings = in_order(valid, vocabulary, self.config.context).distinct
         if not (valid_strings.tokens >= FIRST_CANDIDATE).any():
             raise ConfigError(
                 "no known template in the validation windows: nothing to choose the epoch by; "
@@ -156,32 +152,58 @@ class LogGPT:
         strings = Strings(train_strings, valid_strings)
         data = _fingerprint(train_strings, valid_strings)
         self.history = run_stage(
-            network, stage, task, run, _settings_of_stage(1, self.config) + data
+            network, stage, task, run, _settings(self.config, SECOND_STAGE) + data
         )
         self.reward_history = learn_reward(
-            network, strings, self.config, run, _settings_of_stage(2, self.config) + data
+            network, strings, self.config, run, _settings(self.config, ()) + data
         )
         self._vocabulary, self._network = vocabulary, network
         self._n_training_events = len(train.rows)
+        self._counts, self._tails = None, None
+        if self.config.reads == "both":
+            self._learn_counts(train, valid, run)
+
+    def _learn_counts(self, train: Sequences, valid: Sequences, run: Run) -> None:
+        """Train the second reader, and learn how each reader scores normal windows."""
+        vocabulary, _ = self._fitted()
+        context = self.config.context
+        train_strings = counted(train, vocabulary, context).distinct
+        valid_strings = counted(valid, vocabulary, context).distinct
+        seed_torch(run.seed, 1)
+        network = new_network(self.config, vocabulary.size, choose_device(run.device))
+        stage, task = counting_stage(network, train_strings, valid_strings, self.config)
+        identity = _settings(self.config, SECOND_STAGE) + _fingerprint(train_strings, valid_strings)
+        self.counts_history = run_stage(network, stage, task, run, identity)
+        self._counts, self._tails = network, None  # what is read now is in nats of surprise
+        self._judged = judged_marks(train)
+        of_counts = self._read_counts(valid, network).worst
+        judged = self._judged[marks_of(valid)]
+        self._tails = (
+            Tail.of(self._read_order(valid).worst),
+            Tail.of(of_counts[judged] if judged.any() else of_counts),
+        )
 
     def score(self, sequences: Sequences) -> Scores:
-        """Score by the worst event; see the class."""
-        encoded = self._encoded(sequences)
-        token = self._judge(encoded)
-        entry = encoded.tokens.entries
-        first = encoded.tokens.offsets[:-1]
-        last = encoded.tokens.offsets[1:] - 1
-        is_event = entry >= 0
+        """Score by the worst event and, with two readers, by the counts; see the class."""
+        order = self._read_order(sequences)
+        worst = order.worst
+        if self._counts is not None:
+            counts = self._read_counts(sequences, self._counts).worst
+            judged = self._judged[marks_of(sequences)]
+            worst = np.where(judged, np.maximum(worst, counts), worst)
+        tokens = order.encoded.tokens
+        is_event = tokens.entries >= 0
+        first, last = tokens.offsets[:-1], tokens.offsets[1:] - 1
         at_end = np.where(sequences.ends, last, first)  # the first mark carries zeros
         return Scores(
-            sequence=np.maximum.reduceat(token.score, first) if len(first) else token.score[:0],
-            event=token.score[is_event],
+            sequence=worst.astype(np.float32),
+            event=order.score[is_event].astype(np.float32),
             measures={
-                "surprise": token.surprise[is_event],
-                "rank": token.rank[is_event],
-                "end_surprise": token.surprise[at_end],
-                "end_rank": token.rank[at_end],
-                "worst_rank": self._worst_rank(token.rank, first),
+                "surprise": order.surprise[is_event],
+                "rank": order.rank[is_event],
+                "end_surprise": order.surprise[at_end],
+                "end_rank": order.rank[at_end],
+                "worst_rank": self._worst_rank(order.rank, tokens.offsets),
             },
         )
 
@@ -199,29 +221,14 @@ class LogGPT:
     def explain(self, sequences: Sequences) -> list[Explanation]:
         """Name the worst events of each sequence and the likeliest templates in their places."""
         vocabulary, network = self._fitted()
-        encoded = self._encoded(sequences)
-        token = self._judge(encoded)
-        likeliest, probability = expect(network, encoded.distinct, self.config.n_expected)
-        likeliest, probability = encoded.spread(likeliest), encoded.spread(probability)
-        explanations = []
-        for index, key in enumerate(sequences.keys):
-            begin, end = encoded.tokens.offsets[index : index + 2]
-            last = sequences.offsets[index + 1] - 1
-            places = begin + 1 + np.argsort(-token.score[begin + 1 : end], kind="stable")
-            culprits = []
-            for place in places[:N_CULPRITS]:
-                entry = encoded.tokens.entries[place]
-                expected = zip(likeliest[place], probability[place], strict=True)
-                culprits.append(
-                    Culprit(
-                        row=int(sequences.rows[entry if entry >= 0 else last]),
-                        position=int(place - begin - 1),
-                        score=float(token.score[place]),
-                        expected=tuple((vocabulary.template_of(t), float(p)) for t, p in expected),
-                    )
-                )
-            explanations.append(Explanation(str(key), tuple(culprits)))
-        return explanations
+        order = self._read_order(sequences)
+        suspects = of_order(order.encoded, self._odd(order, network))
+        if self._counts is not None:
+            counts = self._read_counts(sequences, self._counts)
+            odd = self._odd(counts, self._counts)
+            judged = self._judged[marks_of(sequences)]
+            suspects = suspects.and_also(of_counts(sequences, counts.encoded, odd, judged))
+        return suspects.explain(sequences, vocabulary.template_of)
 
     def save(self, folder: Path) -> None:
         """Write config.json, vocab.json and model.safetensors."""
@@ -229,12 +236,16 @@ class LogGPT:
         write_json(folder / "config.json", self.config.model_dump())
         write_json(
             folder / "vocab.json",
-            {"templates": vocabulary.to_json(), "n_training_events": self._n_training_events},
+            {
+                "templates": vocabulary.to_json(),
+                "n_training_events": self._n_training_events,
+                "tails": [asdict(tail) for tail in self._tails or ()],
+                "judged_marks": self._judged.tolist(),
+            },
         )
-        save_arrays(
-            folder / "model.safetensors",
-            {name: value.detach().cpu().numpy() for name, value in network.named_parameters()},
-        )
+        save_arrays(folder / "model.safetensors", parameters_of(network))
+        if self._counts is not None:
+            save_arrays(folder / "counts.safetensors", parameters_of(self._counts))
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> LogGPT:
@@ -248,6 +259,12 @@ class LogGPT:
             network = new_network(detector.config, vocabulary.size, place)
             load_parameters(network, weights)
             detector._n_training_events = max(0, int(vocab["n_training_events"]))
+            if detector.config.reads == "both":
+                detector._counts = new_network(detector.config, vocabulary.size, place)
+                load_parameters(detector._counts, load_arrays(folder / "counts.safetensors"))
+                order, counts = (Tail(**tail) for tail in vocab["tails"])
+                detector._tails = order, counts
+                detector._judged = np.array([bool(vocab["judged_marks"][i]) for i in range(4)])
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector._vocabulary = vocabulary
@@ -259,27 +276,52 @@ class LogGPT:
             raise NotFittedError("loggpt has not learned yet: call fit or load first")
         return self._vocabulary, self._network
 
-    def _encoded(self, sequences: Sequences) -> _Encoded:
-        return _encode(sequences, self._fitted()[0], self.config)
-
-    def _worst_rank(self, rank: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _worst_rank(self, rank: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return (n,) the highest rank that the paper's rule looks at."""
-        if not len(first):
-            return rank[:0]
         if not self.config.first_event:
             rank = rank.copy()
-            rank[first + 1] = 0
-        return np.maximum.reduceat(rank, first)
+            rank[offsets[:-1] + 1] = 0
+        return worst_of(rank, offsets)
 
-    def _judge(self, encoded: _Encoded) -> _Token:
+    def _read_order(self, sequences: Sequences) -> _Reading:
         vocabulary, network = self._fitted()
+        encoded = in_order(sequences, vocabulary, self.config.context)
+        surprise, rank = self._judge(encoded, network)
+        by_rank = self.config.sequence_score == "rank"
+        score = break_ties(rank, surprise) if by_rank else surprise.astype(np.float64)
+        score = self._tails[0].nats(score) if self._tails else score
+        worst = worst_of(score, encoded.tokens.offsets)
+        return _Reading(encoded, surprise, rank, score, worst)
+
+    def _read_counts(self, sequences: Sequences, network: GPT2LMHeadModel) -> _Reading:
+        encoded = counted(sequences, self._fitted()[0], self.config.context)
+        surprise, rank = self._judge(encoded, network)
+        offsets = encoded.tokens.offsets
+        surprise[(offsets[:-1, None] + np.arange(N_COUNT_MARKS)).ravel()] = 0.0
+        worst = worst_of(surprise, offsets).astype(np.float64)
+        if len(worst):
+            worst += np.add.reduceat(surprise, offsets[:-1]) / np.diff(offsets)
+        score = surprise.astype(np.float64)
+        if self._tails:
+            score, worst = self._tails[1].nats(score), self._tails[1].nats(worst)
+        return _Reading(encoded, surprise, rank, score, worst)
+
+    def _judge(
+        self, encoded: Encoded, network: GPT2LMHeadModel
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the surprise and the rank of each token, unseen templates included."""
+        n_keys = self._fitted()[0].n_keys
         judged = judge(network, encoded.distinct)
         surprise, rank = encoded.spread(judged.surprise), encoded.spread(judged.rank)
         unknown = encoded.tokens.tokens == UNKNOWN
-        rank[unknown] = vocabulary.n_keys + 1
-        surprise[unknown] = np.log1p(self._n_training_events) + np.log1p(vocabulary.n_keys)
-        score = surprise if self.config.sequence_score == "surprise" else break_ties(rank, surprise)
-        return _Token(score.astype(np.float32), surprise, rank)
+        rank[unknown] = n_keys + 1
+        surprise[unknown] = np.log1p(self._n_training_events) + np.log1p(n_keys)
+        return surprise, rank
+
+    def _odd(self, reading: _Reading, network: GPT2LMHeadModel) -> Odd:
+        expected = expect(network, reading.encoded.distinct, self.config.n_expected)
+        likeliest, probability = (reading.encoded.spread(values) for values in expected)
+        return Odd(reading.score, likeliest, probability)
 
 
 def break_ties(rank: NDArray[np.int64], surprise: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -287,15 +329,15 @@ def break_ties(rank: NDArray[np.int64], surprise: NDArray[np.float32]) -> NDArra
     return rank + surprise / (1.0 + surprise)
 
 
-def _encode(sequences: Sequences, vocabulary: Vocabulary, config: LogGPTConfig) -> _Encoded:
-    tokens = add_marks(sequences, vocabulary.encode(sequences.template_ids()))
-    chunks = cut_into_chunks(tokens.offsets, config.context, config.overlap)
-    return _Encoded(tokens, chunks, find_distinct(tokens.tokens, chunks))
+def worst_of(values: NDArray, offsets: NDArray[np.int64]) -> NDArray:
+    """Return (n,) the largest value of each string."""
+    return np.maximum.reduceat(values, offsets[:-1]) if len(offsets) > 1 else values[:0]
 
 
-def _settings_of_stage(number: int, config: LogGPTConfig) -> str:
-    """Name what a stage's weights depend on; the first stage does not know of the second."""
-    return config.model_dump_json(exclude=set(SECOND_STAGE) if number == 1 else None)
+def _settings(config: LogGPTConfig, ignored: Iterable[str]) -> str:
+    """Name what a stage's weights depend on: all settings but those that it does not know of."""
+    excluded: set[str] = set(ignored)
+    return config.model_dump_json(exclude=excluded)
 
 
 def _fingerprint(*strings: Distinct) -> str:

@@ -211,23 +211,29 @@ def hide_some(batch: Batch, config: LogGPTConfig, generator: torch.Generator) ->
 
 
 def language_model_task(
-    model: GPT2LMHeadModel, train: Distinct, valid: Distinct, config: LogGPTConfig
+    model: GPT2LMHeadModel,
+    train: Distinct,
+    valid: Distinct,
+    config: LogGPTConfig,
+    weights: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Task[Batch]:
     """Return next-event prediction as a task of ``run_stage``.
 
     Distinct strings are trained on (without ``shuffle`` all strings, in the order of the log), and
-    validated on, with the weights of ``target_weights``.
+    validated on, with the given weights of their tokens, or those of ``target_weights``.
     """
-    weights = target_weights(train, config.learn, repeated=not config.shuffle)
+    train_weights, valid_weights = weights or (
+        target_weights(train, config.learn, repeated=not config.shuffle),
+        target_weights(valid, config.learn),
+    )
     n_strings = len(train) if config.shuffle else len(train.of_chunk)
     most = max(1, config.max_steps // PARTS_OF_TRAINING)
     n_batches = min(-(-n_strings // config.batch_size), most)
-    valid_weights = target_weights(valid, config.learn)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         for members in _order(train, config, generator)[:n_batches]:
             tokens = pad(train, members)
-            batch = Batch(tokens, tokens, pad(train, members, weights))
+            batch = Batch(tokens, tokens, pad(train, members, train_weights))
             yield hide_some(batch, config, generator).to(model.device)
 
     def validate() -> float:
