@@ -81,10 +81,18 @@ def test_a_target_weighs_as_the_root_of_how_often_it_is_seen_and_marks_nothing()
     assert weights.tolist() == pytest.approx([0, 0, half, 2, 0, 0, half, 5**0.5, 5**0.5])
 
 
-def test_windows_are_judged_whose_marks_training_bears_often_enough():
-    many, few = sessions([[10]] * 20), sessions([[10]], ends=False)
-    both = type(many).concat([many, few])
-    assert judged_marks(both).tolist() == [False, False, False, True]
+def joined(*parts):
+    return type(parts[0]).concat(parts)
+
+
+def test_only_whole_sessions_are_judged_where_there_are_any():
+    whole, going_on = sessions([[10]] * 5), sessions([[10]] * 95, ends=False)
+    assert judged_marks(joined(whole, going_on)).tolist() == [False, False, False, True]
+
+
+def test_windows_that_are_no_sessions_are_judged_by_the_marks_they_usually_bear():
+    few, windows = sessions([[10]], ends=False), sessions([[10]] * 40, starts=False, ends=False)
+    assert judged_marks(joined(few, windows)).tolist() == [True, False, False, False]
 
 
 def test_a_tail_is_the_mean_excess_above_the_highest_tenth():

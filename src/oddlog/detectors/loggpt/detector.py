@@ -94,9 +94,8 @@ class LogGPT:
     that score as high (``tail.Tail``, fitted to the validation windows), and the sequence score is
     the higher of two: of its worst event, and of its counts, where a window scores the worst
     surprise of its counts plus the mean one, so that among windows with one unseen template those
-    rank first in which the rest is odd too. Of a window whose pair of marks (does it hold its
-    beginning, its end?) less than 5 % of the training windows bore, the counts are not judged: a
-    session that goes on is not held against whole ones.
+    rank first in which the rest is odd too. The counts of a session that
+    may still go on are not judged (``counting.judged_marks``).
 
     Measures: ``surprise`` and ``rank`` (m,), ``end_surprise`` and ``end_rank`` (n,), 0 where the
     window does not hold its end, and ``worst_rank`` (n,) for the paper's rule.

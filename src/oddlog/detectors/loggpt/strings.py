@@ -32,6 +32,7 @@ from oddlog.events import Sequences
 from oddlog.nn.batches import Distinct, find_distinct
 
 N_COUNT_MARKS = 2
+WHOLE = 3
 EXACT = 8
 """Counts up to here are told apart; higher ones by a factor of 2 ** (1 / 3)."""
 
@@ -101,7 +102,7 @@ def counted(sequences: Sequences, vocabulary: Vocabulary, context: int) -> Encod
 
 
 def marks_of(sequences: Sequences) -> NDArray[np.int64]:
-    """Return (n,) which of the four pairs of marks each window bears."""
+    """Return (n,) which of the four pairs of marks each window bears; ``WHOLE`` sessions, both."""
     return 2 * sequences.starts.astype(np.int64) + sequences.ends
 
 
