@@ -22,12 +22,14 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from honest import RESULTS, source
-from protocols import PROTOCOLS
+from numpy.typing import NDArray
+from protocols import PROTOCOLS, Cut
 
 from oddlog import Run, Sequences
 from oddlog.calibrate import calibrate
@@ -60,9 +62,15 @@ def checkpoints(work: Path, name: str, seed: int, assignments: list[str]) -> Pat
     return work / f"{name}-{seed}-{digest}"
 
 
+@lru_cache(maxsize=1)
+def cut_of(name: str, seed: int) -> Cut:
+    """Return the data of one seed, read once for all its variants."""
+    return PROTOCOLS[name](Path(os.environ["ODDLOG_DATA"]), seed)
+
+
 def run_variant(name: str, seed: int, reward: str, assignments: list[str], work: Path) -> Record:
     """Fit, score and judge one variant of one seed."""
-    cut = PROTOCOLS[name](Path(os.environ["ODDLOG_DATA"]), seed)
+    cut = cut_of(name, seed)
     train, valid, calibration = (part.without_labels() for part in cut.parts)
     detector = detector_of([*assignments, f"loggpt.reward={reward}"])
     shared = [item for item in assignments if not item.startswith(tuple(OF_STAGE_2))]
@@ -90,7 +98,7 @@ def run_variant(name: str, seed: int, reward: str, assignments: list[str], work:
         "stage_1": min(epoch["valid_loss"] for epoch in detector.history),
         "stage_2": detector.reward_history,
         "evaluation": found.to_dict(),
-        "own_rule": own_rule(detector, cut.test),
+        "own_rule": own_rule(detector.paper_rule(scores), cut.test.anomalous),
     }
 
 
@@ -102,10 +110,9 @@ def outside_k(detector: LogGPT, valid: Sequences) -> float:
     return float(np.mean(detector.paper_rule(detector.score(valid))))
 
 
-def own_rule(detector: LogGPT, test: Sequences) -> dict[str, float | None]:
+def own_rule(flags: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
     """Judge the paper's rule."""
-    flags = detector.paper_rule(detector.score(test.without_labels()))
-    rule = decide(flags, test.anomalous, Resampling(n=N_RESAMPLES))
+    rule = decide(flags, truth, Resampling(n=N_RESAMPLES))
     figures = ("precision", "recall", "f1", "false_alarm_rate")
     return {figure: getattr(rule, figure).value for figure in figures}
 
@@ -123,6 +130,7 @@ def run_parity(seed: int, epochs: int, assignments: list[str], work: Path) -> Re
     detector = detector_of(settings)
     run = Run(seed, checkpoints=checkpoints(work, "parity", seed, settings), resume=True)
     detector.fit(train.without_labels(), valid.without_labels(), run)
+    flags = detector.paper_rule(detector.score(test.without_labels()))
     return {
         "benchmark": "parity",
         "seed": seed,
@@ -134,7 +142,7 @@ def run_parity(seed: int, epochs: int, assignments: list[str], work: Path) -> Re
         "test": [int((~test.anomalous).sum()), int(test.anomalous.sum())],
         "last_valid_loss": detector.history[-1]["valid_loss"],
         "best_epoch": int(np.argmin([epoch["valid_loss"] for epoch in detector.history])),
-        "own_rule": own_rule(detector, test),
+        "own_rule": own_rule(flags, test.anomalous),
     }
 
 
