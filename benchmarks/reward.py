@@ -8,8 +8,8 @@ r"""LogGPT's second stage: what each variant changes, and how near the preset is
     python benchmarks/reward.py parity --seeds 1     the preset "paper" after 40 and 100 epochs
     python benchmarks/reward.py table                write the tables of docs/detectors.md
 
-The first stage is trained once per seed and kept below --work; every variant goes on from there.
-One JSON line per seed and variant goes to benchmarks/results/reward.jsonl (parity.jsonl); what is
+The network that reads the order of events, which is the one with a second stage, is measured by
+itself (``reads = "order"``). Its first stage is trained once per seed and kept below --work. One JSON line per seed and variant goes to benchmarks/results/reward.jsonl (parity.jsonl); what is
 there is not run again. Whatever is chosen is chosen by "synthetic": validation normals against
 corruptions of them. The test decides nothing.
 """
@@ -43,6 +43,7 @@ from oddlog.pipeline.synthetic import synthetic_auprc
 
 Record = dict[str, Any]
 REWARDS = ("none", "topk_margin", "ppo", "reference")
+ORDER = ("loggpt.reads=order",)
 PARITY_SIZES = (4500, 500)
 PARITY = ("loggpt.preset=paper", "loggpt.top_k=7")
 PARITY_EPOCHS = (40, 100)
@@ -72,7 +73,7 @@ def run_variant(name: str, seed: int, reward: str, assignments: list[str], work:
     """Fit, score and judge one variant of one seed."""
     cut = cut_of(name, seed)
     train, valid, calibration = (part.without_labels() for part in cut.parts)
-    detector = detector_of([*assignments, f"loggpt.reward={reward}"])
+    detector = detector_of([*ORDER, *assignments, f"loggpt.reward={reward}"])
     shared = [item for item in assignments if not item.startswith(tuple(OF_STAGE_2))]
     run = Run(seed, checkpoints=checkpoints(work, name, seed, shared), resume=True)
     detector.fit(train, valid, run)
