@@ -6,12 +6,20 @@ r"""LogGPT's second stage: what each variant changes, and how near the preset is
     python benchmarks/reward.py hdfs-full --seeds 3 --rewards reference \
         --set loggpt.reference.episodes=1
     python benchmarks/reward.py parity --seeds 1     the preset "paper" after 40 and 100 epochs
+    python benchmarks/reward.py known --seeds 5      a process whose probabilities are known
     python benchmarks/reward.py table                write the tables of docs/detectors.md
 
 The network that reads the order of events, which is the one with a second stage, is measured by
-itself (``reads = "order"``). Its first stage is trained once per seed and kept below --work. One JSON line per seed and variant goes to benchmarks/results/reward.jsonl (parity.jsonl); what is
+itself (``reads = "order"``). Its first stage is trained once per seed and kept below --work. One
+JSON line per seed and variant goes to benchmarks/results/reward.jsonl (parity, known); what is
 there is not run again. Whatever is chosen is chosen by "synthetic": validation normals against
 corruptions of them. The test decides nothing.
+
+``known`` is a process whose probabilities are known: a connection opens, then has 2 to 6 exchanges
+of three equally likely kinds (a question and its answer, the same asked twice, a write), and
+closes. Told are the divergence of the network from those probabilities, in nats per event, the
+probability that it gives to what happens, and the normals that its rule flags with K = 3, the
+number of things that can follow at most.
 """
 
 from __future__ import annotations
@@ -22,7 +30,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +145,75 @@ def run_parity(seed: int, epochs: int, assignments: list[str], work: Path) -> Re
         "seed": seed,
         "epochs": epochs,
         "source": source(),
-        "set": settings,
+        "set": assignments,
+        "settings": detector.config.model_dump(),
         "k": detector.top_k,
         "n_keys": len(np.unique(train.template_ids())),
         "test": [int((~test.anomalous).sum()), int(test.anomalous.sum())],
         "last_valid_loss": detector.history[-1]["valid_loss"],
         "best_epoch": int(np.argmin([epoch["valid_loss"] for epoch in detector.history])),
         "own_rule": own_rule(flags, test.anomalous),
+    }
+
+
+KNOWN = {
+    "plain": (),
+    "ppo, kl 0": ("loggpt.reward=ppo", "loggpt.ppo.kl=0.0"),
+    "ppo, kl 0.1": ("loggpt.reward=ppo",),
+    "ppo, kl 1": ("loggpt.reward=ppo", "loggpt.ppo.kl=1.0"),
+    "topk_margin": ("loggpt.reward=topk_margin",),
+}
+KNOWN_SETTINGS = (
+    *("loggpt.layers=2", "loggpt.heads=2", "loggpt.width=24", "loggpt.context=64"),
+    *("loggpt.epochs=40", "loggpt.learn=frequency", "loggpt.unknown_rate=0.0"),
+    *("loggpt.top_k=3", "loggpt.ppo.learning_rate=1e-4"),
+)
+KNOWN_SIZES = (400, 100, 500)
+OPEN, ASK, ANSWER, RETRY, WRITE, CLOSE = range(6)
+EXCHANGES = ([ASK, ANSWER], [ASK, RETRY, ANSWER], [WRITE])
+FEWEST, MOST = 2, 6
+
+
+def draw_connection(dice: np.random.Generator) -> tuple[list[int], list[float]]:
+    """Return the events of a connection and the probability of each, the end's last."""
+    events, shares = [OPEN], [1.0]
+    n = int(dice.integers(FEWEST, MOST + 1))
+    for number, kind in enumerate(dice.integers(len(EXCHANGES), size=n)):
+        goes_on = 1.0 if number < FEWEST else 1 - 1 / (MOST + 1 - number)
+        events += EXCHANGES[kind]
+        # a question is two kinds of three; whether it is asked twice is seen later
+        shares += ([goes_on * 2 / 3, 1 / 2], [goes_on * 2 / 3, 1 / 2, 1.0], [goes_on / 3])[kind]
+    return [*events, CLOSE], [*shares, 1 / (MOST + 1 - n), 1.0]
+
+
+def run_known(seed: int, variant: str, assignments: list[str], work: Path) -> Record:
+    """Train on the known process and compare probabilities."""
+    dice = np.random.default_rng(seed)
+    drawn = [[draw_connection(dice) for _ in range(n)] for n in KNOWN_SIZES]
+    train, valid, test = (Sequences.from_ids([events for events, _ in part]) for part in drawn)
+    settings = [*ORDER, *KNOWN_SETTINGS, *assignments]
+    detector = detector_of([*settings, *KNOWN[variant]])
+    folder = checkpoints(work, "known", seed, settings)
+    run = Run(seed, checkpoints=folder, resume=True)
+    detector.fit(train, valid, run)
+    for path in folder.glob("top-k*"):
+        path.unlink()  # variants of other settings have the same name
+    scores = detector.score(test)
+    ids, surprise = test.template_ids(), scores.measures["surprise"]
+    true = np.concatenate([shares[:-1] for _, shares in drawn[2]])  # of events; the end is certain
+    return {
+        "benchmark": "known",
+        "seed": seed,
+        "variant": variant,
+        "source": source(),
+        "set": assignments,
+        "divergence": float(np.mean(surprise + np.log(true))),
+        "shares": {
+            name: [float(np.mean(np.exp(-surprise)[ids == key])), float(np.mean(true[ids == key]))]
+            for name, key in (("ask", ASK), ("write", WRITE), ("close", CLOSE))
+        },
+        "flagged": float(np.mean(detector.paper_rule(scores))),
+        "stage_2": detector.reward_history,
     }
 
 
@@ -171,7 +241,8 @@ def headline(record: Record) -> str:
     cells = [f"{name} {record[name]}" for name in names if name in record]
     if "evaluation" in record:
         cells.append(f"AUPRC {record['evaluation']['ranking']['auprc']['value']:.4f}")
-    return " ".join([*cells, f"rule {record['own_rule']}"])
+    names = ("variant", "divergence", "shares", "flagged", "own_rule")
+    return " ".join([*cells, *(f"{name} {record[name]}" for name in names if name in record)])
 
 
 def spread(values: Iterable[float | None], digits: int = 3) -> str:
@@ -218,10 +289,31 @@ def parity_table(records: list[Record]) -> str:
     return "\n".join(rows)
 
 
+def known_table(records: list[Record]) -> str:
+    """Return one row per variant, and the process's own probabilities."""
+    rows = [
+        "| second stage | seeds | divergence, nats | p(ask) | p(write) | p(close) | flagged |",
+        "|" + " --- |" * 7,
+    ]
+    names = ("ask", "write", "close")
+    for variant in KNOWN:
+        found = [record for record in records if record["variant"] == variant]
+        cells = [variant, str(len(found)), spread(record["divergence"] for record in found)]
+        cells += [spread(record["shares"][name][0] for record in found) for name in names]
+        cells.append(spread(record["flagged"] for record in found))
+        rows.append("| " + " | ".join(cells) + " |")
+    true = [spread(record["shares"][name][1] for record in found) for name in names]
+    rows.append("| the process itself | | 0 | " + " | ".join(true) + " | 0 |")
+    return "\n".join(rows)
+
+
+TABLES = {"reward": variant_table, "parity": parity_table, "known": known_table}
+
+
 def write_tables() -> None:
-    """Write both tables between their marks."""
+    """Write the tables between their marks."""
     text = DOCUMENT.read_text()
-    for name, make in (("reward", variant_table), ("parity", parity_table)):
+    for name, make in TABLES.items():
         path = RESULTS / f"{name}.jsonl"
         if path.exists():
             records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -233,7 +325,7 @@ def write_tables() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=[*PROTOCOLS, "parity", "table"])
+    parser.add_argument("what", choices=[*PROTOCOLS, "parity", "known", "table"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=REWARDS[:3])
@@ -247,22 +339,27 @@ def main() -> None:
         return
     if not os.environ.get("ODDLOG_DATA"):
         parser.error("set ODDLOG_DATA to the folder with the real logs")
-    out = asked.out or RESULTS / ("parity.jsonl" if asked.what == "parity" else "reward.jsonl")
+    name = asked.what if asked.what in TABLES else "reward"
+    out = asked.out or RESULTS / f"{name}.jsonl"
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
-        if asked.what == "parity":
-            for epochs in asked.epochs:
-                append_missing(
-                    out,
-                    {"seed": seed, "epochs": epochs},
-                    lambda s=seed, n=epochs: run_parity(s, n, asked.set, asked.work),
-                )
-            continue
-        for reward in asked.rewards:
-            append_missing(
-                out,
-                {"benchmark": asked.what, "seed": seed, "reward": reward, "set": tuple(asked.set)},
-                lambda s=seed, r=reward: run_variant(asked.what, s, r, asked.set, asked.work),
-            )
+        for wanted, make in wanted_runs(asked, seed):
+            append_missing(out, wanted, make)
+
+
+def wanted_runs(
+    asked: argparse.Namespace, seed: int
+) -> list[tuple[dict[str, Any], Callable[[], Record]]]:
+    """Return what identifies each record of a seed, and how it is made."""
+    also = (asked.set, asked.work)
+    given = {"benchmark": asked.what, "seed": seed, "set": tuple(asked.set)}
+    if asked.what == "known":
+        return [(given | {"variant": v}, partial(run_known, seed, v, *also)) for v in KNOWN]
+    if asked.what == "parity":
+        return [(given | {"epochs": n}, partial(run_parity, seed, n, *also)) for n in asked.epochs]
+    runs = {
+        reward: partial(run_variant, asked.what, seed, reward, *also) for reward in asked.rewards
+    }
+    return [(given | {"reward": reward}, make) for reward, make in runs.items()]
 
 
 if __name__ == "__main__":
