@@ -200,3 +200,77 @@ def test_scores_that_differ_by_float_noise_tie_on_either_side():
     assert len(set(calibration.p_values(noisy))) == 1
     assert not calibration.flags(noisy).any()
     assert not (noisy > calibration.threshold()).any()
+
+
+def suspects(n, k, *, first=0):
+    odd = np.zeros(n, dtype=bool)
+    odd[first : first + k] = True
+    return odd
+
+
+def mean_realised(n, k, *, normals, odd, alpha=0.05, n_draws=2000):
+    """Return the mean false-alarm rate with uniform normal scores: what is above the threshold."""
+    random = np.random.default_rng(0)
+    rates = []
+    for _ in range(n_draws):
+        scores = np.sort(normals(random))[::-1]
+        known = calibrate(scores, alpha, suspects=suspects(n, k, first=odd))
+        rates.append(1 - min(known.threshold(), 1.0))
+    return float(np.mean(rates)), known
+
+
+def test_the_rate_holds_where_all_that_is_left_out_is_anomalous():
+    draw = lambda r: np.concatenate([r.random(190), 2 + r.random(10)])  # noqa: E731
+    realised, known = mean_realised(200, 10, normals=draw, odd=0)
+    assert realised == pytest.approx(9 / 191, abs=0.002)
+    assert realised <= known.false_alarm_rate
+
+
+def test_the_rate_holds_where_more_anomalies_stand_on_top_than_are_left_out():
+    draw = lambda r: np.concatenate([r.random(190), 2 + r.random(10)])  # noqa: E731
+    realised, known = mean_realised(200, 5, normals=draw, odd=0)
+    assert realised == pytest.approx((9 + 5 - 10) / 191, abs=0.002)
+    assert realised <= known.false_alarm_rate
+
+
+def test_each_normal_score_left_out_costs_what_the_module_says():
+    draw = lambda r: np.concatenate([r.random(197), 2 + r.random(3)])  # noqa: E731
+    realised, known = mean_realised(200, 10, normals=draw, odd=0)
+    assert realised == pytest.approx((9 + 10 - 3) / 198, abs=0.003)
+    assert known.false_alarm_rate < realised <= known.worst_rate()
+
+
+def test_the_worst_rate_is_reached_where_normal_scores_are_left_out_and_anomalies_score_low():
+    draw = lambda r: np.concatenate([r.random(190), -r.random(10)])  # noqa: E731
+    realised, known = mean_realised(200, 10, normals=draw, odd=0)
+    assert realised == pytest.approx(known.worst_rate(), abs=0.003)
+
+
+def test_the_rate_of_a_poisoned_calibration_is_kept_by_flagging_nothing_below_the_anomalies():
+    draw = lambda r: np.concatenate([r.random(190), 2 + r.random(10)])  # noqa: E731
+    realised, _ = mean_realised(200, 0, normals=draw, odd=0)
+    assert realised == 0.0
+
+
+@settings(deadline=None)
+@given(score_lists, rates)
+def test_without_suspects_the_worst_rate_is_no_more_than_was_asked(known, alpha):
+    assert calibrate(known, alpha).worst_rate() <= alpha
+
+
+@settings(deadline=None)
+@given(score_lists, st.integers(0, 20), rates)
+def test_suspects_survive_a_file_and_another_rate(known, n_trimmed, alpha):
+    calibration = Calibration(np.sort(np.array(known)), alpha, n_trimmed)
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    assert again.at(0.5).n_trimmed == again.add([1.0]).n_trimmed == n_trimmed
+    assert again.worst_rate() == calibration.worst_rate()
+
+
+def test_a_calibration_without_suspects_writes_nothing_of_them():
+    assert set(calibrate([1.0, 2.0]).to_json()) == {"false_alarm_rate", "scores"}
+
+
+def test_a_negative_number_of_suspects_is_refused():
+    with pytest.raises(ValueError, match="-1 scores left out"):
+        Calibration(np.array([1.0]), 0.5, -1)

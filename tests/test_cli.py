@@ -125,6 +125,17 @@ def test_a_fit_with_labels_says_what_was_left_out(run, folder, tmp_path):
     assert (code, "labelled anomalies left out: 1 of training" in err) == (0, True)
 
 
+def test_a_fit_that_assumes_anomalies_says_where_to_look_at_them(run, tmp_path):
+    (tmp_path / "a.log").write_text(sessions(600, odd=(50, 51, 500, 501)))
+    options = ("--detector", "counts", "--session-by", r"req_\d+", "--assume-anomalies", "0.02")
+    code, out, err = run("fit", tmp_path / "a.log", "--model", tmp_path / "m", *options)
+    listed = pl.read_ndjson(tmp_path / "m" / "trimmed.jsonl")
+    assert (code, json.loads(out)["trimmed"]["training"]["left_out"]) == (0, 2)
+    assert str(tmp_path / "m" / "trimmed.jsonl") in err
+    assert listed["key"].to_list() == ["req_1050", "req_1051", "req_1500", "req_1501"]
+    assert "burns" not in err + (tmp_path / "m" / "trimmed.jsonl").read_text()
+
+
 def test_a_pipe_gets_one_json_line_for_each_odd_sequence(run, folder):
     code, out, _ = run("score", folder / "today.log", "--model", folder / "model")
     assert (code, [record["key"] for record in records_of(out)]) == (0, ["req_1003", "req_1007"])

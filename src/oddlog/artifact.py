@@ -27,6 +27,7 @@ MODEL_FILES = {
     "templates.json",
     "endings.json",
     "calibration.json",
+    "trimmed.jsonl",
     "detector",
     "baselines",
 }

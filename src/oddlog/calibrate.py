@@ -5,13 +5,34 @@ score is its rank among the scores of normal sequences that nothing else has use
 sequence is normal and exchangeable with those, P(p <= alpha) <= alpha, whatever the detector, the
 distribution of its scores and their ties. Kept for any other use, such as choosing an epoch, the
 same sequences would void that promise.
+
+Where an unknown few of the n calibration sequences are anomalies, k suspects can be left out. Let
+b of the n be anomalies, and the n - b normal ones exchangeable with a new normal sequence s. With
+N = n - k scores kept, s is flagged only if fewer than m = floor(alpha (N + 1)) of the kept ones are
+at least as high. What follows for P(s is flagged), given b, however the suspects were chosen:
+
+1. Always at most (m + k) / (n - b + 1): of the normal scores at most m - 1 kept ones and k left out
+   are as high, and the rank of s among n - b + 1 exchangeable scores is uniform (ties lower it).
+   With b <= k, which is what assuming a share means, that is at most (m + k) / (N + 1), about
+   alpha + k / N: ``Calibration.worst_rate``.
+2. If the anomalies outrank the normal sequences, at most max(m + k - b, 0) / (n - b + 1), as b of
+   the scores at least as high as a flagged s are theirs. For b >= k that is at most
+   m / (N + 1) <= alpha: the promise holds. For b < k each normal sequence left out in an anomaly's
+   place costs about 1 / n.
+3. If every suspect is an anomaly, at most m / (n - b + 1) <= alpha (N + 1) / (n - b + 1), whatever
+   the anomalies score: the promise holds but for the b - k anomalies kept. So it does with k = 0,
+   where nothing is left out; but once m of the kept scores are anomalies' and stand on top, nothing
+   that ranks below them is flagged. The promise is kept by silence.
+
+So nothing keeps both the promise and the recall without knowing which scores are anomalies'. What
+can be had is the promise under an assumption and a price if it is wrong, and both are stated.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +51,17 @@ class Calibration:
     Attributes:
         scores: (n,) float64, finite, ascending; never empty. ``calibrate`` sorts for you.
         false_alarm_rate: Share of normal sequences that may be flagged, between 0 and 1.
+        n_trimmed: How many higher scores were left out as suspected anomalies'; see the module for
+            what that does to the promise.
 
     Raises:
         ConfigError: No score, or a rate outside (0, 1).
-        ValueError: Scores that are not finite, not ascending or not in one dimension.
+        ValueError: Scores that are not finite, not ascending or not in one dimension, or a negative
+            number left out.
 
     Example:
         >>> calibration = Calibration(np.arange(99.0), false_alarm_rate=0.05)
-        >>> calibration.threshold()
+        >>> round(calibration.threshold(), 3)
         94.0
         >>> calibration.flags(np.array([94.0, 94.5])).tolist()
         [False, True]
@@ -45,11 +69,14 @@ class Calibration:
 
     scores: NDArray[np.float64]
     false_alarm_rate: float = DEFAULT_RATE
+    n_trimmed: int = 0
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores, dtype=np.float64)
         _check_scores(scores)
         _check_rate(self.false_alarm_rate)
+        if self.n_trimmed < 0:
+            raise ValueError(f"calibration: {self.n_trimmed} scores left out")
         scores.setflags(write=False)
         object.__setattr__(self, "scores", scores)
 
@@ -90,11 +117,7 @@ class Calibration:
 
         A rate of 1 % needs 99 in all, 0.1 % needs 999; 0 means that there are enough.
         """
-        rate = self._rate(alpha)
-        needed = max(math.ceil(1 / rate) - 2, 0)
-        while 1 / (needed + 1) > rate:  # settles the rounding of 1 / rate as ``flags`` does
-            needed += 1
-        return max(needed - len(self), 0)
+        return max(n_needed(self._rate(alpha)) - len(self), 0)
 
     def interval(self, alpha: float | None = None, confidence: float = 0.95) -> tuple[float, float]:
         """Return the range in which this calibration's own false-alarm rate lies.
@@ -102,7 +125,8 @@ class Calibration:
         The guarantee is an average over calibration sets. With k = the number of calibration
         scores that may lie at or above a flag's threshold, the long-run rate of one set with
         continuous scores follows Beta(k, size + 1 - k) (Vovk 2012), whose equal-tailed range this
-        is. With ties the rate is lower, so that the upper end holds and the lower may not.
+        is. With ties the rate is lower, so that the upper end holds and the lower may not. Where
+        scores were left out, the range is that of the case in which all of them were anomalies'.
 
         Raises:
             ConfigError: A rate or a confidence outside (0, 1).
@@ -115,18 +139,31 @@ class Calibration:
         shape = (allowed, len(self) + 1 - allowed)
         return _beta_quantile(tail, *shape), _beta_quantile(1 - tail, *shape)
 
+    def worst_rate(self, alpha: float | None = None) -> float:
+        """Return what the false-alarm rate is at most if what was left out was normal.
+
+        An average over calibration sets, as the promise itself; it supposes that the set held no
+        more anomalies than were left out (case 1 of the module). Equal to the largest p-value that
+        is flagged where nothing was left out.
+        """
+        allowed = _n_allowed(self._rate(alpha), len(self))
+        if allowed == 0:
+            return 0.0
+        return min((allowed + self.n_trimmed) / (len(self) + 1), 1.0)
+
     def add(self, scores: ArrayLike) -> Calibration:
         """Return a calibration that also holds these scores of normal sequences."""
         joined = np.concatenate([self.scores, np.asarray(scores, dtype=np.float64).ravel()])
-        return Calibration(np.sort(joined), self.false_alarm_rate)
+        return replace(self, scores=np.sort(joined))
 
     def at(self, alpha: float) -> Calibration:
         """Return the same scores with another false-alarm rate."""
-        return Calibration(self.scores, alpha)
+        return replace(self, false_alarm_rate=alpha)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file; floats are kept to the last bit."""
-        return {"false_alarm_rate": self.false_alarm_rate, "scores": self.scores.tolist()}
+        value = {"false_alarm_rate": self.false_alarm_rate, "scores": self.scores.tolist()}
+        return value | ({"n_trimmed": self.n_trimmed} if self.n_trimmed else {})
 
     @staticmethod
     def from_json(value: object, where: str = "calibration.json") -> Calibration:
@@ -139,11 +176,13 @@ class Calibration:
         Raises:
             ArtifactError: Not such a value: a key or a score is missing, NaN or out of order.
         """
-        if not isinstance(value, Mapping) or set(value) != {"false_alarm_rate", "scores"}:
+        known = {"false_alarm_rate", "scores"}
+        if not isinstance(value, Mapping) or set(value) | {"n_trimmed"} != known | {"n_trimmed"}:
             raise ArtifactError(f"{where}: not a calibration; fit the model again")
         rate, scores = value["false_alarm_rate"], value["scores"]
         try:
-            return Calibration(np.asarray(scores, dtype=np.float64), float(rate))
+            n_trimmed = int(value.get("n_trimmed", 0))
+            return Calibration(np.asarray(scores, dtype=np.float64), float(rate), n_trimmed)
         except (ConfigError, ValueError, TypeError) as error:
             raise ArtifactError(f"{where}: damaged: {error}; fit the model again") from None
 
@@ -154,18 +193,41 @@ class Calibration:
         return alpha
 
 
-def calibrate(scores: ArrayLike, false_alarm_rate: float = DEFAULT_RATE) -> Calibration:
+def calibrate(
+    scores: ArrayLike,
+    false_alarm_rate: float = DEFAULT_RATE,
+    *,
+    suspects: NDArray[np.bool_] | None = None,
+) -> Calibration:
     """Make a calibration from the scores of normal sequences, in any order.
 
     Args:
         scores: (n,) scores of sequences that no training and no model selection has seen.
         false_alarm_rate: Share of normal sequences that may be flagged, between 0 and 1.
+        suspects: (n,) which scores to leave out as anomalies'; see the module for what is promised
+            then.
 
     Raises:
         ConfigError: No score, or a rate outside (0, 1).
         ValueError: A score is not finite.
     """
-    return Calibration(np.sort(np.asarray(scores, dtype=np.float64)), false_alarm_rate)
+    known = np.asarray(scores, dtype=np.float64)
+    if suspects is None:
+        return Calibration(np.sort(known), false_alarm_rate)
+    return Calibration(np.sort(known[~suspects]), false_alarm_rate, int(suspects.sum()))
+
+
+def n_needed(rate: float) -> int:
+    """Return how many calibration sequences a rate needs before anything can be flagged.
+
+    Example:
+        >>> n_needed(0.01), n_needed(0.001)
+        (99, 999)
+    """
+    needed = max(math.ceil(1 / rate) - 2, 0)
+    while 1 / (needed + 1) > rate:  # settles the rounding of 1 / rate as ``flags`` does
+        needed += 1
+    return needed
 
 
 def _check_scores(scores: NDArray[np.float64]) -> None:

@@ -155,6 +155,12 @@ def fit(
         float | None,
         typer.Option(metavar="SHARE", help="Of normal sequences, how many may be flagged."),
     ] = None,
+    assume_anomalies: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Of unlabelled sequences, how many to leave out as odd."
+        ),
+    ] = None,
     device: Device = "auto",
     set: Settings = None,
 ) -> None:
@@ -170,6 +176,7 @@ def fit(
         "window": window,
         "session_by": session_by,
         "false_alarm_rate": false_alarm_rate,
+        "assume_anomalies": assume_anomalies,
     }
     settings = _config(config, set, options)
     table = None if labels is None else read_labels(labels)
@@ -181,7 +188,8 @@ def fit(
             notes.print("stopped: no model was written; the same command with --resume goes on")
             raise
     terminal.show_notes(notes, fitted.report.lines() if fitted.report else [])
-    terminal.show_notes(notes, [fitted.calibration_note()])
+    told = [fitted.trimmed_note(model), fitted.calibration_note()]
+    terminal.show_notes(notes, [note for note in told if note])
     if console.is_terminal:
         terminal.show_notes(console, [f"{fitted.detector.name} has learned this log"])
         terminal.show_next(console, f"oddlog score FILE --model {model}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from oddlog.config import Config, build
 from oddlog.detectors import DETECTORS, detector_class
@@ -14,6 +14,7 @@ from oddlog.errors import ConfigError
 from oddlog.group import Window
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+MOST_ANOMALIES = 0.2
 
 
 class PipelineConfig(Config):
@@ -28,6 +29,8 @@ class PipelineConfig(Config):
         valid_share: Share for choosing the epoch.
         calibration_share: Share for p-values, seen by nothing else.
         false_alarm_rate: Share of normal sequences that may be flagged.
+        assume_anomalies: Share of unlabelled sequences that may be anomalies; the likeliest are
+            left out (``pipeline.clean``). Not above ``MOST_ANOMALIES``.
         drain: Settings of the template miner; its masks are the layout's unless given here.
         detector: Name in ``DETECTORS``.
         settings: The detector's own settings.
@@ -41,6 +44,7 @@ class PipelineConfig(Config):
     valid_share: Share = 0.1
     calibration_share: Share = 0.25
     false_alarm_rate: Share = 0.01
+    assume_anomalies: float = 0.0
     drain: DrainConfig = Field(default_factory=lambda: DrainConfig.model_validate({}))
     detector: str = "loggpt"
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -50,6 +54,16 @@ class PipelineConfig(Config):
         if sum(self.shares) > 1 + 1e-9:
             raise ValueError(f"the shares {self.shares} sum to more than 1")
         return self
+
+    @field_validator("assume_anomalies")
+    @classmethod
+    def _few_anomalies(cls, share: float) -> float:
+        if not 0 <= share <= MOST_ANOMALIES:
+            raise ValueError(
+                f"{share} is no share from 0 to {MOST_ANOMALIES}, such as 0.03 for 3 %; with more "
+                "anomalies than that it is not known what is ordinary"
+            )
+        return share
 
     @property
     def shares(self) -> tuple[float, float, float]:

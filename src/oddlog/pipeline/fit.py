@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from oddlog.artifact import check_replaceable
 from oddlog.calibrate import calibrate
@@ -19,6 +21,7 @@ from oddlog.endings import Silences
 from oddlog.errors import LabelsError
 from oddlog.events import Sequences
 from oddlog.group import Window
+from oddlog.pipeline.clean import Cleaned, check_share, clean, count
 from oddlog.pipeline.config import PipelineConfig
 from oddlog.pipeline.model import Judge, Pipeline, make_manifest
 from oddlog.pipeline.prepare import prepare
@@ -56,6 +59,7 @@ def fit(
     """
     config, run = config or PipelineConfig(), run or Run()
     cls = detector_class(config.detector)
+    check_share(config.assume_anomalies, cls.learns_from, config.detector)
     if model is not None:
         model = Path(model).absolute()
         check_replaceable(model)
@@ -90,6 +94,8 @@ def fit(
         report=prepared.report,
         history=pipeline.manifest["history"],
     )
+    if "trimmed" in pipeline.manifest:
+        manifest["trimmed"] = pipeline.manifest["trimmed"]
     pipeline = replace(pipeline, manifest=manifest, report=prepared.report)
     if model is not None:
         pipeline.save(model)
@@ -112,7 +118,8 @@ def fit_sequences(
         parts: Training (weights, vocabulary), validation (which epoch) and calibration (p-values;
             only its normal sequences are used).
         templates: What the ids stand for.
-        config: Settings; without a window, sessions are assumed.
+        config: Settings; without a window, sessions are assumed. With ``assume_anomalies`` the
+            likeliest are left out of every part.
         silences: How later sequences are known to have ended; None to take that as it is given.
         run: Seed, device, progress.
     """
@@ -122,30 +129,45 @@ def fit_sequences(
     detector = cls(build(cls.Config, config.settings, config.detector))
     if detector.learns_from == "labelled" and not parts[0].anomalous.any():
         raise LabelsError(f"{config.detector} learns from labels, but training holds no anomaly")
+    share = config.assume_anomalies
+    check_share(share, detector.learns_from, config.detector)
     normals = [part.take(~part.anomalous) for part in parts]
-    own = normals if detector.learns_from == "normal" else [*parts[:2], normals[2]]
-    judge = _fit_one(detector, own, config, run)
+    cleaned = clean(normals, share, config.false_alarm_rate)
+    own = cleaned.parts
+    if detector.learns_from == "labelled":
+        own = (parts[0], parts[1], normals[2])
+    judge, scores = _fit_one(detector, own, cleaned, config, run)
     baselines = {}
     for name in BASELINES:
         if name == config.detector:
             continue
-        baseline = detector_class(name)
+        rule = detector_class(name)
         run.progress(name, 0, 0)
-        baselines[name] = _fit_one(baseline(baseline.Config()), normals, config, run)
+        baselines[name], _ = _fit_one(rule(rule.Config()), cleaned.parts, cleaned, config, run)
     history = getattr(detector, "history", [])
     manifest = make_manifest(config, seed=run.seed, sources=[], report=None, history=history)
-    return Pipeline(config, templates, silences or Silences.none(), judge, baselines, manifest)
+    trimmed = cleaned.table(scores, config.detector)
+    if share:
+        manifest["trimmed"] = count(cleaned.sizes, trimmed)
+    silences = silences or Silences.none()
+    return Pipeline(config, templates, silences, judge, baselines, manifest, trimmed=trimmed)
 
 
 def _fit_one(
-    detector: Detector, parts: Sequence[Sequences], config: PipelineConfig, run: Run
-) -> Judge:
+    detector: Detector,
+    parts: Sequence[Sequences],
+    cleaned: Cleaned,
+    config: PipelineConfig,
+    run: Run,
+) -> tuple[Judge, NDArray[np.float32]]:
+    """Return the fitted detector, and all its scores of the calibration part."""
     train, valid, calibration = (part.without_labels() for part in parts)
     if detector.learns_from == "labelled":
         train, valid = parts[0], parts[1]
     detector.fit(train, valid, run)
-    scores = detector.score(calibration)
-    return Judge(detector, calibrate(scores.sequence, config.false_alarm_rate))
+    scores = detector.score(calibration).sequence
+    suspects = cleaned.suspects(scores)
+    return Judge(detector, calibrate(scores, config.false_alarm_rate, suspects=suspects)), scores
 
 
 def _with_checkpoints(run: Run, model: str | Path | None) -> tuple[Run, Path | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from oddlog.errors import ArtifactError, LabelsError
 from oddlog.evaluate import RATES, Evaluation, Resampling, evaluate
 from oddlog.events import Sequences
 from oddlog.group import group
+from oddlog.pipeline import clean
 from oddlog.pipeline.config import PipelineConfig
 from oddlog.pipeline.prepare import Preparation, read_sources, with_templates
 from oddlog.pipeline.result import Result, describe_calibration
@@ -110,6 +111,7 @@ class Pipeline:
             read when they are first used.
         manifest: What is known of the fit: seed, data, counts, training history.
         report: What was done to the log; None for a pipeline that was loaded.
+        trimmed: Sequences left out as suspected anomalies, in the columns of ``clean.COLUMNS``.
     """
 
     config: PipelineConfig
@@ -119,6 +121,7 @@ class Pipeline:
     baselines: Mapping[str, Judge]
     manifest: dict[str, Any]
     report: Preparation | None = None
+    trimmed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=clean.COLUMNS))
 
     @property
     def detector(self) -> Detector:
@@ -133,6 +136,13 @@ class Pipeline:
     def calibration_note(self) -> str:
         """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
         return describe_calibration(self.calibration)
+
+    def trimmed_note(self, model: str | Path) -> str | None:
+        """Say how much was left out as suspected, and where in the model folder to look at it."""
+        if "trimmed" not in self.manifest:
+            return None
+        told = clean.summary(self.config.assume_anomalies, self.manifest["trimmed"])
+        return f"{told}; look at them in {Path(model) / clean.FILE}" if len(self.trimmed) else told
 
     def read(
         self,
@@ -251,6 +261,8 @@ class Pipeline:
             self.judge.save(staging)
             for name, judge in self.baselines.items():
                 judge.save(staging / "baselines" / name)
+            if "trimmed" in self.manifest:
+                clean.write_table(staging, self.trimmed)
             write_json(staging / MANIFEST, self.manifest)
 
     @classmethod
@@ -273,6 +285,7 @@ class Pipeline:
             judge=Judge.load(folder, config.detector, device),
             baselines=StoredJudges(folder, manifest, device),
             manifest=manifest,
+            trimmed=clean.read_table(folder),
         )
 
 

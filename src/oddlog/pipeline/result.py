@@ -105,7 +105,7 @@ class Result:
                 .new_from_index(0, len(self)),
                 "flagged": self.flags,
                 "n_events": self.sequences.lengths,
-                **_places(self.sequences),
+                **places(self.sequences),
                 "label": self.sequences.labels,
             }
         )
@@ -176,20 +176,26 @@ class Result:
 
 def describe_calibration(calibration: Calibration) -> str:
     """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
-    asked, n = calibration.false_alarm_rate, len(calibration)
+    asked, n, n_trimmed = calibration.false_alarm_rate, len(calibration), calibration.n_trimmed
     if missing := calibration.n_missing():
         return (
             f"{n:,} calibration sequences are too few for a false-alarm rate of {asked:.2%}: "
             f"nothing can be flagged; give {missing:,} more, or ask for a higher rate"
         )
     low, high = calibration.interval()
-    return (
+    told = (
         f"flags normal sequences at a rate of at most {asked:.2%}, by {n:,} calibration "
         f"sequences; the realised rate should lie between {low:.2%} and {high:.2%}"
     )
+    if not n_trimmed:
+        return told
+    return (
+        f"{told}. That supposes that the {n_trimmed:,} calibration sequences left out are "
+        f"anomalies; if all of them are normal the rate may be {calibration.worst_rate():.2%}"
+    )
 
 
-def _places(sequences: Sequences) -> dict[str, pl.Series]:
+def places(sequences: Sequences) -> dict[str, pl.Series]:
     """Return where each sequence stands: columns source to last_time of ``Result.table``."""
     events = sequences.events
     entries = pl.DataFrame(
