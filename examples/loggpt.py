@@ -9,7 +9,7 @@ from oddlog.calibrate import calibrate
 from oddlog.detectors.loggpt import LogGPT, LogGPTConfig
 
 OPEN, ASK, ANSWER, RETRY, WRITE, CLOSE = range(6)
-SMALL = {"layers": 2, "heads": 2, "width": 24, "context": 64, "epochs": 10}
+SMALL = {"layers": 2, "heads": 2, "width": 24, "context": 64, "epochs": 10, "count_steps": 300}
 
 
 def session(dice: np.random.Generator) -> list[int]:

@@ -13,7 +13,7 @@ VISIBLE = {"unseen_error", "stack_trace", "foreign_step", "truncated", "rare_bra
 FAST = {
     "session_by": demo.SESSION,
     "false_alarm_rate": 0.05,
-    "loggpt": demo.SETTINGS["loggpt"] | {"width": 32, "epochs": 10},
+    "loggpt": demo.SETTINGS["loggpt"] | {"width": 32, "epochs": 10, "count_steps": 300},
 }
 
 

@@ -139,25 +139,35 @@ def test_a_window_that_is_not_judged_has_no_suspects():
     assert blamed([30, 10], B, judged=False) == {}
 
 
-def test_an_event_that_both_readers_suspect_is_named_once_with_the_higher_score():
-    sequences = sessions([[10, 20]])
-
-    def suspects(scores):
-        n = len(scores)
-        return Suspects(
-            np.zeros(n, dtype=np.int64),
-            np.arange(n),
-            np.array(scores),
-            np.full((n, 1), A),
-            np.ones((n, 1), dtype=np.float32),
-        )
-
-    (found,) = (
-        suspects([1.0, 5.0])
-        .and_also(suspects([3.0, 2.0]))
-        .explain(sequences, VOCABULARY.template_of)
+def suspects(scores):
+    """Suspect each event of one window, and last that something is missing."""
+    n = len(scores)
+    return Suspects(
+        np.zeros(n, dtype=np.int64),
+        np.arange(n),
+        np.array(scores),
+        np.full((n, 1), A),
+        np.ones((n, 1), dtype=np.float32),
     )
-    assert [(c.position, c.score) for c in found.culprits] == [(1, 5.0), (0, 3.0)]
+
+
+def named(order, counts):
+    sequences = sessions([[10, 20]])
+    both = suspects(order).and_counts(suspects(counts), sequences.lengths)
+    (found,) = both.explain(sequences, VOCABULARY.template_of)
+    return [(culprit.position, culprit.score) for culprit in found.culprits]
+
+
+def test_an_event_that_both_readers_suspect_is_named_once_with_the_higher_score():
+    assert named([1.0, 5.0, 0.5], [3.0, 2.0, 0.0]) == [(1, 5.0), (0, 3.0), (2, 0.5)]
+
+
+def test_what_is_missing_is_missing_at_the_event_that_the_order_finds_odd():
+    assert named([3.0, 1.0, 0.0], [0.0, 0.0, 9.0]) == [(0, 9.0), (2, 9.0), (1, 1.0)]
+
+
+def test_what_is_missing_is_missing_at_the_end_where_no_event_is_odd():
+    assert named([2.0, 1.0, 0.0], [0.0, 0.0, 9.0]) == [(2, 9.0), (0, 2.0), (1, 1.0)]
 
 
 @pytest.fixture(scope="module")

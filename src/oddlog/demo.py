@@ -33,6 +33,7 @@ SETTINGS = {
         "epochs": 14,
         "learning_rate": 4e-3,
         "learn": "frequency",
+        "count_steps": 500,
     },
 }
 

@@ -226,7 +226,8 @@ class LogGPT:
             counts = self._read_counts(sequences, self._counts)
             odd = self._odd(counts, self._counts)
             judged = self._judged[marks_of(sequences)]
-            suspects = suspects.and_also(of_counts(sequences, counts.encoded, odd, judged))
+            blamed = of_counts(sequences, counts.encoded, odd, judged)
+            suspects = suspects.and_counts(blamed, sequences.lengths)
         return suspects.explain(sequences, vocabulary.template_of)
 
     def save(self, folder: Path) -> None:

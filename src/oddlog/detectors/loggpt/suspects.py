@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oddlog.detectors.loggpt.strings import N_COUNT_MARKS, Encoded
+from oddlog.detectors.loggpt.tail import QUANTILE
 from oddlog.encode import END
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation
 
 N_CULPRITS = 5
+ODD = -np.log1p(-QUANTILE)
+"""Nats from which an event counts as odd: where a tail begins."""
 Ints = NDArray[np.int64]
 
 
@@ -36,8 +39,27 @@ class Suspects:
     likeliest: Ints
     probability: NDArray[np.float32]
 
-    def and_also(self, other: Suspects) -> Suspects:
-        """Return both together."""
+    def and_counts(self, other: Suspects, lengths: Ints) -> Suspects:
+        """Return the suspects of the order together with those of the counts.
+
+        That something is missing is no event. Where the order finds an event odd too, it is missing
+        there: the oddest event of such a window is as odd as what is missing.
+
+        Args:
+            other: Suspects of the counts.
+            lengths: (n,) number of events in each window.
+        """
+        absent = np.full(len(lengths), -np.inf)
+        is_absent = other.position == lengths[other.window]
+        np.maximum.at(absent, other.window[is_absent], other.score[is_absent])
+        order = np.lexsort((-self.score, self.window))
+        worst = order[np.unique(self.window[order], return_index=True)[1]]
+        worst = worst[self.score[worst] >= ODD]
+        score = self.score.copy()
+        score[worst] = np.maximum(score[worst], absent[self.window[worst]])
+        return replace(self, score=score)._and(other)
+
+    def _and(self, other: Suspects) -> Suspects:
         return Suspects(
             *(
                 np.concatenate([getattr(self, field.name), getattr(other, field.name)])
