@@ -9,7 +9,7 @@ from oddlog.events import Sequences
 from oddlog.pipeline import Pipeline
 from oddlog.run import Run
 
-VISIBLE = {"unseen_error", "stack_trace", "foreign_step", "truncated", "rare_branch"}
+VISIBLE = {"unseen_error", "stack_trace", "foreign_step", "truncated"}
 FAST = {
     "session_by": demo.SESSION,
     "false_alarm_rate": 0.05,
