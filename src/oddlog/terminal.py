@@ -21,6 +21,7 @@ from rich.text import Text
 from oddlog.evaluate import RATES, ClassRecall, Decision, Estimate, Evaluation
 from oddlog.run import Progress as Report
 from oddlog.run import silent
+from oddlog.visible import escape
 
 MIN_LINE = 20
 N_CULPRITS = 3
@@ -28,20 +29,6 @@ N_EXPECTED, UNLIKELY = 3, 0.005
 SECONDS = 19  # characters of an ISO 8601 time up to its seconds
 TIME_OF_DAY = slice(11, SECONDS)
 FAINT = 0.5  # a culprit with less than this share of the worst one's score explains nothing
-
-
-def escape(text: str) -> str:
-    r"""Spell out what a terminal would act on instead of showing: ``\x1b``, ``\n`` and the like.
-
-    Example:
-        >>> escape("red \x1b[31m alert")
-        'red \\x1b[31m alert'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def shorten(text: str, width: int) -> str:
