@@ -19,6 +19,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -33,6 +34,7 @@ from oddlog.demo import Demo, run_demo
 from oddlog.detectors import DETECTORS, Detector, detector_class
 from oddlog.evaluate import recall_by_class
 from oddlog.formats import LAYOUTS, read_events
+from oddlog.report import Limits
 from oddlog.run import Run
 from oddlog.terminal import show_verdicts
 
@@ -84,6 +86,19 @@ def _values(config: Config, group: str = "") -> Iterator[tuple[str, Any]]:
             yield from _values(value, f"{group}{name}.")
         else:
             yield f"{group}{name}", value
+
+
+def limits() -> str:
+    """Return how much a report holds, with what its docstring says of each limit."""
+    about = inspect.getdoc(Limits) or ""
+    rows = []
+    for field in fields(Limits):
+        told = re.search(
+            rf"^    {field.name}: (.+?)(?=^    \w+:|\Z)", about, re.DOTALL | re.MULTILINE
+        )
+        text = " ".join(told[1].split()) if told else ""
+        rows.append({"limit": f"`{field.name}`", "at most": f"{field.default:,}", "of": text})
+    return table(rows)
 
 
 def formats() -> str:
@@ -189,7 +204,8 @@ def _contents(name: str, folder: Path) -> dict[str, str]:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    block.__name__: block for block in (detectors, settings, formats, demo, record, kinds, data)
+    block.__name__: block
+    for block in (detectors, settings, formats, limits, demo, record, kinds, data)
 }
 
 

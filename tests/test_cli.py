@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +98,25 @@ def test_a_fit_writes_a_model_and_tells_a_pipe_what_it_is(run, folder, tmp_path)
     assert (code, records_of(out)[0]["detector"]) == (0, "new_event")
     assert "windows: session (the lines name sessions)" in err
     assert (tmp_path / "m" / "manifest.json").exists()
+
+
+def test_a_report_says_by_which_command_and_model_it_was_made(run, folder, tmp_path):
+    out = tmp_path / "r.html"
+    code, shown, _ = run("score", folder / "today.log", "--model", folder / "model", "--out", out)
+    text = out.read_text(encoding="utf-8")
+    assert (code, shown) == (0, "")
+    assert f"oddlog score {folder}/today.log --model {folder}/model --out {out}" in text
+    assert "new_event, seed 0" in text
+    assert f"normal.log, by oddlog {oddlog.__version__}" in text
+
+
+def test_a_report_of_every_sequence_is_refused_before_the_work(run, folder, tmp_path):
+    out = tmp_path / "r.html"
+    code, _, err = run(
+        "score", folder / "today.log", "--model", folder / "model", "--out", out, "--all"
+    )
+    assert (code, out.exists()) == (1, False)
+    assert "a report holds odd sequences; use .jsonl or .parquet" in err
 
 
 def test_a_fit_tells_a_person_what_to_do_next(run, folder, tmp_path, screen):
@@ -215,32 +233,6 @@ def test_another_rate_can_be_asked_for(run, folder):
     code, out, err = run("score", folder / "today.log", *asked)
     assert (code, out) == (0, "")
     assert "nothing can be flagged" in err
-
-
-def test_a_log_that_has_drifted_is_told_of(run, folder, tmp_path):
-    (tmp_path / "new.log").write_text(sessions(200, odd=range(0, 200, 4)))
-    _, _, err = run("score", tmp_path / "new.log", "--model", folder / "model")
-    assert "no longer looks like the calibration's" in err
-    _, _, err = run("score", folder / "normal.log", "--model", folder / "model")
-    assert "no longer" not in err
-
-
-def test_an_update_tells_a_pipe_what_it_changed_and_keeps_the_old_model(run, folder, tmp_path):
-    shutil.copytree(folder / "model", tmp_path / "model")
-    (tmp_path / "new.log").write_text(sessions(700, odd=range(0, 700, 4)))
-    code, out, err = run("update", tmp_path / "new.log", "--model", tmp_path / "model")
-    (record,) = records_of(out)
-    assert (code, record["kept"]) == (0, str(tmp_path / "model.1"))
-    assert [found["text"] for found in record["adopted"]] == ["disk burns at <ID>"]
-    assert "learned the new sequences: new_event" in err
-
-
-def test_an_update_tells_a_person_what_to_do_next(run, folder, tmp_path, screen):
-    new = tmp_path / "new"
-    run("update", folder / "normal.log", "--model", folder / "model", "--out", new)
-    shown = screen.export_text()
-    assert "only calibrated again" in shown
-    assert f"oddlog score FILE --model {new}" in shown
 
 
 def test_records_go_to_a_file_of_json_lines(run, folder, tmp_path):
@@ -418,7 +410,7 @@ def test_an_error_shows_no_control_characters(run, folder):
     assert "\x1b" not in err
 
 
-@pytest.mark.parametrize("command", ["", "demo", "templates", "fit", "update", "score", "evaluate"])
+@pytest.mark.parametrize("command", ["", "demo", "templates", "fit", "score", "evaluate"])
 def test_help_fits_80_columns_and_is_not_cut_off(command, monkeypatch, run):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(*([command] if command else []), "--help")

@@ -53,6 +53,7 @@ def test_logs_truth_and_model_are_left_behind(found):
         "today/labels.csv",
         "today/planted.csv",
         "model/manifest.json",
+        "report.html",
     }
 
 
@@ -60,6 +61,14 @@ def test_the_model_that_is_left_behind_scores_the_same(found):
     done, folder = found
     again = Pipeline.load(folder / "model").score([folder / "today" / "cluster.log"])
     assert again.scores.sequence == pytest.approx(done.result.scores.sequence, rel=1e-4)
+
+
+def test_the_report_tells_of_the_faults_that_were_found(found):
+    done, folder = found
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    kinds = set(done.result.verdicts()["label"]) - {""}
+    assert kinds
+    assert all(f'<span class="tag label">{kind}</span>' in text for kind in kinds)
 
 
 def test_yesterday_holds_no_fault(found):

@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-GENERATED_FROM_CODE = ("detectors", "settings", "formats")  # within seconds; others run the demo
+GENERATED_FROM_CODE = (
+    "detectors",
+    "settings",
+    "formats",
+    "limits",
+)  # within seconds; others run the demo
 # The default run takes the same commands on less, and a rule in the network's place where the demo
 # has trained one already.
 SMALLER = {"oddlog demo": " --sessions 700", "oddlog fit": " --detector new_event"}

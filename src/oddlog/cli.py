@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +52,7 @@ Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")
 ]
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
+REPORT = (".html",)
 
 
 def _show_version(wanted: bool) -> None:
@@ -84,7 +87,7 @@ def demo(
     Takes about a minute and downloads nothing.
     """
     from oddlog import terminal
-    from oddlog.demo import run_demo
+    from oddlog.demo import REPORT_NAME, run_demo
     from oddlog.run import Run
 
     notes, console = _consoles()
@@ -97,6 +100,7 @@ def demo(
     console.print("\nplanted faults found, by kind:", style="bold")
     terminal.show_recall_by_class(console, found.by_kind)
     terminal.show_notes(console, found.lines())
+    terminal.show_notes(console, [f"report: {out}/{REPORT_NAME}"])
     terminal.show_next(console, f"oddlog score {out}/today/cluster.log --model {out}/model")
 
 
@@ -198,43 +202,12 @@ def fit(
 
 
 @app.command()
-def update(
-    logs: Logs,
-    model: ModelFolder,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write here; leave the old model alone.")
-    ] = None,
-    format: Format = None,
-    labels: Labels = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    set: Settings = None,
-) -> None:
-    """Learn the ways of a changed system; the old model is kept."""
-    from oddlog import pipeline, terminal
-    from oddlog.config import parse_assignments
-    from oddlog.datasets import read_labels
-    from oddlog.run import Run
-
-    notes, console = _consoles()
-    settings = parse_assignments(set or []) | ({"format": format} if format else {})
-    table = None if labels is None else read_labels(labels)
-    with terminal.progress_bars(notes) as progress:
-        where = {"model": model, "out": out, "run": Run(seed, device, progress=progress)}
-        found = pipeline.update(logs, settings=settings, labels=table, **where)
-    terminal.show_notes(notes, found.lines())
-    if console.is_terminal:
-        terminal.show_next(console, f"oddlog score FILE --model {out or model}")
-    else:
-        _print_json_lines([{"model": str(out or model), **found.to_dict()}])
-
-
-@app.command()
 def score(
     logs: Logs,
     model: ModelFolder,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write: .jsonl or .parquet.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write: .html (a report), .jsonl or .parquet."),
     ] = None,
     format: Format = None,
     explain: Annotated[
@@ -261,17 +234,25 @@ def score(
     """
     import oddlog
     from oddlog import terminal
+    from oddlog.errors import ConfigError
 
     notes, console = _consoles()
-    _check_suffix(out, RECORDS)
+    _check_suffix(out, (*REPORT, *RECORDS))
+    if all and out is not None and out.suffix in REPORT:
+        raise ConfigError(
+            f"--all --out {out}: a report holds odd sequences; use .jsonl or .parquet"
+        )
     with terminal.progress_bars(notes) as progress:
-        result = oddlog.load(model, device).score(logs, format=format, progress=progress)
+        pipeline = oddlog.load(model, device)
+        result = pipeline.score(logs, format=format, progress=progress)
     if false_alarm_rate is not None:
         result = result.at(false_alarm_rate)
     terminal.show_notes(notes, result.lines())
     if warning := result.drift.warning:
         terminal.show_warning(notes, warning)
-    if out is not None and out.suffix in TABLE:
+    if out is not None and out.suffix in REPORT:
+        result.to_html(out, about={**_origin(), "model": str(model), **pipeline.about()})
+    elif out is not None and out.suffix in TABLE:
         _write_table(out, result.verdicts(every=all, explain=explain))
     elif out is not None:
         _write_json_lines(out, result.records(every=all, explain=explain))
@@ -378,7 +359,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> int:
-    from oddlog.terminal import escape
+    from oddlog.visible import escape
 
     typer.echo(f"oddlog: {escape(message)}", err=True)
     return 1
@@ -413,6 +394,15 @@ def _config(
         )
     values |= {name: value for name, value in options.items() if value is not None}
     return make_config(values, str(file) if file else "settings")
+
+
+def _origin() -> dict[str, str]:
+    """Say by which command a report is made, and when."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {
+        "command": shlex.join(["oddlog", *sys.argv[1:]]),
+        "written": f"{now} by oddlog {__version__}",
+    }
 
 
 def _print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:

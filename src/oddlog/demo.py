@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from oddlog.run import Run
 from oddlog.simulate import simulate, write
 
 SESSION = r"blk_\d+"
+REPORT_NAME = "report.html"
 # Small enough for half a minute on two cores; of a dozen tried, the best ranking of faults.
 SETTINGS = {
     "session_by": SESSION,
@@ -75,7 +77,8 @@ def run_demo(folder: Path, *, n_sessions: int, seed: int, run: Run) -> Demo:
     """Simulate two logs, learn from the first, score the second.
 
     Writes ``yesterday/cluster.log`` (every session normal), ``today/cluster.log`` (8 % with
-    planted faults), both with labels and planted lines beside them, and ``model/``.
+    planted faults), both with labels and planted lines beside them, ``model/``, and
+    ``report.html``, the verdict on the second.
 
     Args:
         folder: Where to write.
@@ -94,7 +97,11 @@ def run_demo(folder: Path, *, n_sessions: int, seed: int, run: Run) -> Demo:
         run=run,
     )
     scored = pipeline.score([folder / "today" / "cluster.log"], progress=run.progress)
-    return judge_demo(pipeline, scored, today.labels, today.planted)
+    found = judge_demo(pipeline, scored, today.labels, today.planted)
+    command = shlex.join(["oddlog", "demo", f"--out={folder}", f"--sessions={n_sessions}"])
+    about = {"command": f"{command} --seed={seed}", **pipeline.about()}
+    found.result.to_html(folder / REPORT_NAME, about=about)
+    return found
 
 
 def judge_demo(

@@ -13,7 +13,6 @@ import polars as pl
 from oddlog.artifact import (
     FORMAT_VERSION,
     MANIFEST,
-    kept_name,
     new_folder,
     read_json,
     read_manifest,
@@ -134,6 +133,16 @@ class Pipeline:
         """The detector's calibration."""
         return self.judge.calibration
 
+    def about(self) -> dict[str, str]:
+        """Say in a few words which model this is, for the end of a report."""
+        known = self.manifest
+        names = [str(source["name"]) for source in known.get("sources", ())]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return {
+            "detector": f"{self.detector.name}, seed {known.get('seed')}",
+            "fitted on": f"{', '.join(names[:3])}{more}, by oddlog {known.get('oddlog')}",
+        }
+
     def calibration_note(self) -> str:
         """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
         return describe_calibration(self.calibration)
@@ -214,6 +223,7 @@ class Pipeline:
             detector=self.detector,
             text_of=lambda i: _text(i, self.templates, novel),
             notes=notes,
+            baselines=self.baselines,
         )
 
     def evaluate(
@@ -253,19 +263,9 @@ class Pipeline:
             )
         return judged
 
-    def save(self, folder: Path, *, keep: bool = False) -> Path | None:
-        """Write the model folder, whole or not at all; an older model there is replaced.
-
-        Args:
-            folder: Where to write.
-            keep: Keep an older model beside the new one, under the first free of ``folder.1``,
-                ``folder.2`` ...
-
-        Returns:
-            Where the older model is kept, if there was one to keep.
-        """
-        kept = kept_name(folder) if keep and (folder / MANIFEST).exists() else None
-        with new_folder(folder, kept) as staging:
+    def save(self, folder: Path) -> None:
+        """Write the model folder, whole or not at all; an older model there is replaced."""
+        with new_folder(folder) as staging:
             write_text(staging / "config.toml", to_toml(self.config.model_dump()))
             write_json(staging / "templates.json", self.templates.to_json())
             write_json(staging / "endings.json", self.silences.to_json())
@@ -275,7 +275,6 @@ class Pipeline:
             if "trimmed" in self.manifest:
                 clean.write_table(staging, self.trimmed)
             write_json(staging / MANIFEST, self.manifest)
-        return kept
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Pipeline:
@@ -323,14 +322,13 @@ def make_manifest(
         "oddlog": __version__,
         "detector": config.detector,
         "seed": seed,
-        "sources": [describe_source(source) for source in sources],
+        "sources": [_identity(source) for source in sources],
         "preparation": [] if report is None else report.lines(),
         "history": list(history),
     }
 
 
-def describe_source(source: str | Path) -> dict[str, Any]:
-    """Return a source's name and, of a file, its size and hash."""
+def _identity(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if str(source) == "-" or not path.is_file():
         return {"name": str(source)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +18,9 @@ from oddlog.drift import Drift, measure_drift
 from oddlog.events import Sequences, column
 from oddlog.explain import CULPRIT_COLUMNS, TextOf, culprit_records
 from oddlog.findings import Alert, Scores
+
+if TYPE_CHECKING:
+    from oddlog.pipeline.model import Judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,7 @@ class Result:
         detector: For explanations.
         text_of: Template id to text, novel ones included.
         notes: What happened to the log on its way here, one line each; see ``lines``.
+        baselines: The trivial rules, fitted on the same data, by name; see ``also_flagged``.
     """
 
     sequences: Sequences
@@ -37,6 +43,7 @@ class Result:
     detector: Detector
     text_of: TextOf
     notes: tuple[str, ...] = ()
+    baselines: Mapping[str, Judge] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -84,6 +91,15 @@ class Result:
         """Return the numbers of the flagged sequences, worst first."""
         index = np.flatnonzero(self.flags)
         return index[np.argsort(-self.scores.sequence[index], kind="stable")]
+
+    def also_flagged(self, index: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+        """Return for each baseline which of the chosen sequences it flags at the same rate."""
+        chosen = self.sequences.take(index).without_labels()
+        rate = self.calibration.false_alarm_rate
+        return {
+            name: judge.calibration.flags(judge.detector.score(chosen).sequence, rate)
+            for name, judge in self.baselines.items()
+        }
 
     def table(self) -> pl.DataFrame:
         """Return one row per sequence, in the order of the log.
@@ -147,6 +163,18 @@ class Result:
         """
         iso = pl.col("first_time", "last_time").dt.to_string("iso:strict")
         return self.verdicts(every=every, explain=explain).with_columns(iso).to_dicts()
+
+    def to_html(self, path: str | Path, *, about: Mapping[str, str] | None = None) -> None:
+        """Write a report for a person: one HTML file that needs no network, whole or not at all.
+
+        Args:
+            path: Where to write.
+            about: What made it, shown at its end by name: such as command, model, version.
+        """
+        from oddlog.artifact import write_text
+        from oddlog.report import render
+
+        write_text(Path(path), render(self, self.drift, about=about))
 
     def alerts(self) -> list[Alert]:
         """Return one alert per flagged sequence, worst first, with its lines and culprits."""
