@@ -20,8 +20,8 @@ Record = dict[str, Any]
 ABOUT = {
     "hdfs-full": (
         "HDFS_v1, all 575,059 sessions, as event ids",
-        "5,000 normal sessions drawn at random are cut into training (3,500), validation (500) and "
-        "calibration (1,000); every other session is the test. No time order: the set has none.",
+        "5,000 normal sessions drawn at random are cut into training (2,500), validation (500) and "
+        "calibration (2,000); every other session is the test. No time order: the set has none.",
     ),
     "hdfs-raw": (
         "HDFS_v1, raw lines of a 2 % sample, cut in time",

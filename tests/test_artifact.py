@@ -10,6 +10,7 @@ from oddlog import artifact
 from oddlog.artifact import (
     FORMAT_VERSION,
     MANIFEST,
+    kept_name,
     load_arrays,
     new_folder,
     read_json,
@@ -94,6 +95,15 @@ def test_a_swap_that_fails_midway_puts_the_old_model_back(tmp_path, monkeypatch,
         write_json(staging / MANIFEST, {"note": "new"})
         let_a_rename_fail(monkeypatch, number, error)
     assert (read_manifest(model)["note"], names_in(tmp_path)) == ("old", ["model"])
+
+
+def test_the_old_model_is_kept_under_the_name_asked_for(tmp_path):
+    model = write_model(tmp_path / "model")
+    with new_folder(model, kept_name(model)) as staging:
+        write_json(staging / MANIFEST, {"note": "new"})
+    assert read_json(tmp_path / "model.1" / MANIFEST)["note"] == "old"
+    assert read_json(model / MANIFEST)["note"] == "new"
+    assert kept_name(model) == tmp_path / "model.2"
 
 
 def test_an_empty_folder_may_be_filled(tmp_path):

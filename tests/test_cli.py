@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,6 +236,32 @@ def test_another_rate_can_be_asked_for(run, folder):
     assert "nothing can be flagged" in err
 
 
+def test_a_log_that_has_drifted_is_told_of(run, folder, tmp_path):
+    (tmp_path / "new.log").write_text(sessions(200, odd=range(0, 200, 4)))
+    _, _, err = run("score", tmp_path / "new.log", "--model", folder / "model")
+    assert "no longer looks like the calibration's" in err
+    _, _, err = run("score", folder / "normal.log", "--model", folder / "model")
+    assert "no longer" not in err
+
+
+def test_an_update_tells_a_pipe_what_it_changed_and_keeps_the_old_model(run, folder, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    (tmp_path / "new.log").write_text(sessions(700, odd=range(0, 700, 4)))
+    code, out, err = run("update", tmp_path / "new.log", "--model", tmp_path / "model")
+    (record,) = records_of(out)
+    assert (code, record["kept"]) == (0, str(tmp_path / "model.1"))
+    assert [found["text"] for found in record["adopted"]] == ["disk burns at <ID>"]
+    assert "learned the new sequences: new_event" in err
+
+
+def test_an_update_tells_a_person_what_to_do_next(run, folder, tmp_path, screen):
+    new = tmp_path / "new"
+    run("update", folder / "normal.log", "--model", folder / "model", "--out", new)
+    shown = screen.export_text()
+    assert "only calibrated again" in shown
+    assert f"oddlog score FILE --model {new}" in shown
+
+
 def test_records_go_to_a_file_of_json_lines(run, folder, tmp_path):
     out = tmp_path / "new" / "r.jsonl"
     run("score", folder / "today.log", "--model", folder / "model", "--out", out)
@@ -410,7 +437,7 @@ def test_an_error_shows_no_control_characters(run, folder):
     assert "\x1b" not in err
 
 
-@pytest.mark.parametrize("command", ["", "demo", "templates", "fit", "score", "evaluate"])
+@pytest.mark.parametrize("command", ["", "demo", "templates", "fit", "update", "score", "evaluate"])
 def test_help_fits_80_columns_and_is_not_cut_off(command, monkeypatch, run):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(*([command] if command else []), "--help")

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from oddlog.config import Config, build, to_toml
-from oddlog.detectors import BASELINES, DETECTORS, Detector, detector_class
+from oddlog.detectors import BASELINES, DETECTORS, Adaptive, Detector, detector_class
 from oddlog.errors import ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Scores
@@ -369,6 +369,64 @@ HDFS_NUMBERS = {  # 5,000 random normal sessions to learn from: precision and re
     "key_set": (0.99, 0.94),
     "counts": (0.88, 0.998),
 }
+
+
+RELEASED = 42
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A trained detector, and one that has learned sessions with a new template besides."""
+
+    old: Detector
+    new: Detector
+
+
+@pytest.fixture(scope="module")
+def adapted(trained) -> Adapted:
+    if not isinstance(trained.detector, Adaptive):
+        pytest.skip(f"{trained.name} does not learn on")
+    train, valid = (sessions(released(80, seed), [""] * 80) for seed in (5, 6))
+    return Adapted(trained.detector, trained.detector.adapt(train, valid, Run(device="cpu")))
+
+
+def released(n, seed):
+    """Draw normal sessions, every other one with a template that is new after the first event."""
+    rng = np.random.default_rng(seed)
+    drawn = [normal(rng) for _ in range(n)]
+    return [[ids[0], RELEASED, *ids[1:]] if i % 2 else ids for i, ids in enumerate(drawn)]
+
+
+def test_calibrated_on_what_it_has_learned_it_passes_that_and_flags_faults(adapted, trained):
+    calibration, later = (sessions(released(100, seed), [""] * 100) for seed in (7, 8))
+    threshold = np.quantile(adapted.new.score(calibration).sequence, 0.95)
+    assert np.mean(adapted.new.score(later).sequence > threshold) <= 0.15
+    assert np.mean(adapted.new.score(trained.test).sequence[N_NORMAL:] > threshold) >= 0.9
+
+
+def test_what_is_new_is_no_longer_the_oddest(adapted):
+    drawn = released(40, 7)
+    ids = [[s for s in drawn if (RELEASED in s) is new] for new in (False, True)]
+    before, after = (
+        [d.score(sessions(part, [""] * len(part))).sequence.mean() for part in ids]
+        for d in (adapted.old, adapted.new)
+    )
+    assert after[1] - after[0] < 0.5 * (before[1] - before[0])
+
+
+def test_what_was_odd_before_learning_on_stays_odd(adapted, trained):
+    scores = adapted.new.score(trained.test).sequence
+    assert scores[:N_NORMAL].mean() < scores[N_NORMAL:].min()
+
+
+def test_learning_on_leaves_the_old_detector_as_it_was(adapted, trained):
+    assert adapted.old.score(trained.test).sequence.tolist() == trained.scores.sequence.tolist()
+
+
+def test_what_has_learned_on_scores_the_same_once_saved_and_loaded(adapted, trained, tmp_path):
+    adapted.new.save(tmp_path)
+    loaded = type(adapted.new).load(tmp_path, device="cpu")
+    assert loaded.score(trained.test).sequence == close(adapted.new.score(trained.test).sequence)
 
 
 @pytest.fixture(scope="module")

@@ -291,6 +291,16 @@ def test_adopted_novelties_get_the_next_ids_and_old_messages_keep_theirs():
     assert not templates.frozen
 
 
+def test_of_the_novelties_only_those_chosen_are_adopted():
+    templates = learned(["send a to b", "send a to c"])
+    novel = Novelties(templates.config)
+    messages = ["disk is full", "fan died", "no route found here at all"]
+    assert matched(templates, messages, novel) == [-1, -2, -3]
+    grown = templates.adopt(novel, [-3, -1])
+    first = templates.next_id
+    assert matched(grown, messages, Novelties(templates.config)) == [first, -1, first + 1]
+
+
 @relaxed
 @given(MESSAGES, MESSAGES, SETTINGS)
 def test_adopting_moves_no_message_that_had_a_template(first, later, config):

@@ -189,3 +189,13 @@ def test_a_string_too_long_is_cut_at_the_stride():
     assert chunks.begins.tolist() == [0, 3, 6]
     assert chunks.sizes.tolist() == [5, 5, 3]
     assert chunks.n_context.tolist() == [0, 2, 2]
+
+
+@given(ids, ids)
+def test_a_grown_vocabulary_keeps_every_token(first, later):
+    assume(any(i >= 0 for i in first))
+    old = vocabulary_of(*first)
+    grown = old.with_more(np.array(later, dtype=np.int32))
+    known = np.array(first, dtype=np.int32)
+    assert grown.encode(known).tolist() == old.encode(known).tolist()
+    assert set(grown.template_ids.tolist()) == {i for i in [*first, *later] if i >= 0}

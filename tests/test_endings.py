@@ -124,3 +124,10 @@ def test_each_source_ends_by_itself():
     )
 
     assert silences.mark(Sequences.concat([here, there])).ends.tolist() == [False, False]
+
+
+def test_of_two_the_longer_silence_counts():
+    one = Silences(np.array([1, 2], dtype=np.int32), np.array([5.0, 1.0]))
+    other = Silences(np.array([2, 7], dtype=np.int32), np.array([3.0, 4.0]))
+    assert one.joined(other).to_json() == {"1": 5.0, "2": 3.0, "7": 4.0}
+    assert Silences.none().joined(one).to_json() == one.to_json()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oddlog.calibrate import Calibration
     from oddlog.events import Sequences
     from oddlog.findings import Alert, Scores
-    from oddlog.pipeline import Pipeline, PipelineConfig, Result, fit
+    from oddlog.pipeline import Pipeline, PipelineConfig, Result, fit, update
     from oddlog.run import Run
 
 __version__ = "0.1.0"
@@ -33,6 +33,7 @@ _HOMES = {
     "Scores": "oddlog.findings",
     "Sequences": "oddlog.events",
     "fit": "oddlog.pipeline",
+    "update": "oddlog.pipeline",
 }
 __all__ = [
     "Alert",
@@ -45,6 +46,7 @@ __all__ = [
     "Sequences",
     "fit",
     "load",
+    "update",
 ]
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,16 @@ MODEL_FILES = {
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` that takes its place when the block succeeds.
 
     An older folder at ``path`` stays whole until the new one is complete; if the block raises, or
-    is interrupted, nothing of the new one remains.
+    is interrupted, nothing of the new one remains. Between two renames there is none at ``path``:
+    a crash just then leaves the older one under the name of ``keep``, or a hidden one.
+
+    Args:
+        path: Where the folder is to be.
+        keep: Name for the older folder, beside it; None to delete it.
 
     Raises:
         ArtifactError: ``path`` is something else than a folder that oddlog wrote (one with a
@@ -50,7 +56,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         staging.chmod(0o755)
         yield staging
-        _swap(staging, path)
+        _swap(staging, path, keep)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -81,20 +87,27 @@ def _is_model(folder: Path) -> bool:
     return isinstance(manifest, dict) and "oddlog" in manifest and "format_version" in manifest
 
 
-def _swap(staging: Path, path: Path) -> None:
+def _swap(staging: Path, path: Path, keep: Path | None) -> None:
     if not path.exists():
         staging.replace(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    kept = keep or old / "model"
     try:
-        path.replace(old / "model")
+        path.replace(kept)
         staging.replace(path)
     except BaseException:
         if not path.exists():
-            (old / "model").replace(path)
+            kept.replace(path)
         shutil.rmtree(old)
         raise
     shutil.rmtree(old)
+
+
+def kept_name(path: Path) -> Path:
+    """Return the first free of ``path.1``, ``path.2`` ...: where an older model is kept."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(1))
+    return next(name for name in numbered if not name.exists())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -164,7 +177,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ArtifactError: No model there, or one of a version that cannot be read.
     """
     if not (folder / MANIFEST).exists():
-        raise ArtifactError(f"{folder}: no oddlog model there; `oddlog fit` makes one")
+        raise ArtifactError(f"{folder}: no oddlog model there; {_way_out(folder)}")
     manifest = read_json(folder / MANIFEST)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version not in READABLE_VERSIONS:
@@ -173,3 +186,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "fit the model again, or use the oddlog that wrote it"
         )
     return manifest
+
+
+def _way_out(folder: Path) -> str:
+    """Say how to get a model: an update that was killed at its very end left the one before it."""
+    folder = folder.absolute()
+    free = kept_name(folder) if folder.name else folder
+    if free.suffix in ("", ".1"):
+        return "`oddlog fit` makes one"
+    kept = free.with_suffix(f".{int(free.suffix[1:]) - 1}")
+    return f"{kept} is the one before an update: rename it to go on with that"

@@ -202,6 +202,38 @@ def fit(
 
 
 @app.command()
+def update(
+    logs: Logs,
+    model: ModelFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write here; leave the old model alone.")
+    ] = None,
+    format: Format = None,
+    labels: Labels = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set: Settings = None,
+) -> None:
+    """Learn the ways of a changed system; the old model is kept."""
+    from oddlog import pipeline, terminal
+    from oddlog.config import parse_assignments
+    from oddlog.datasets import read_labels
+    from oddlog.run import Run
+
+    notes, console = _consoles()
+    settings = parse_assignments(set or []) | ({"format": format} if format else {})
+    table = None if labels is None else read_labels(labels)
+    with terminal.progress_bars(notes) as progress:
+        where = {"model": model, "out": out, "run": Run(seed, device, progress=progress)}
+        found = pipeline.update(logs, settings=settings, labels=table, **where)
+    terminal.show_notes(notes, found.lines())
+    if console.is_terminal:
+        terminal.show_next(console, f"oddlog score FILE --model {out or model}")
+    else:
+        _print_json_lines([{"model": str(out or model), **found.to_dict()}])
+
+
+@app.command()
 def score(
     logs: Logs,
     model: ModelFolder,

@@ -250,8 +250,16 @@ def _stability_index(old: NDArray[np.float64], new: NDArray[np.float64]) -> floa
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
 
 
-def find_unknown(sequences: Sequences, text_of: Callable[[int], str]) -> Unknown:
-    """Count the events of templates that were not known at fit time: their ids are negative."""
+def find_unknown(
+    sequences: Sequences, text_of: Callable[[int], str], *, n_shown: int | None = SHOWN
+) -> Unknown:
+    """Count the events of templates that were not known at fit time: their ids are negative.
+
+    Args:
+        sequences: Sequences with template ids.
+        text_of: Template id to text.
+        n_shown: Most templates to name; None for all.
+    """
     ids = sequences.template_ids()
     strange = ids < 0
     table = pl.DataFrame({"id": ids[strange], "owner": sequences.owners[strange]})
@@ -267,7 +275,9 @@ def find_unknown(sequences: Sequences, text_of: Callable[[int], str]) -> Unknown
         n_templates=counts.height,
         templates=tuple(
             UnknownTemplate(i, n_events, n_sequences, text_of(i))
-            for i, n_events, n_sequences in counts.head(SHOWN).iter_rows()
+            for i, n_events, n_sequences in counts.head(
+                counts.height if n_shown is None else n_shown
+            ).iter_rows()
         ),
     )
 

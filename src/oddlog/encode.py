@@ -68,6 +68,12 @@ class Vocabulary:
             raise NotFittedError("no known template in the training windows: nothing to learn from")
         return cls(ids[np.lexsort((ids, -counts))].astype(np.int32))
 
+    def with_more(self, template_ids: NDArray[np.integer]) -> Vocabulary:
+        """Return a vocabulary that also holds these templates; every token stays what it is."""
+        new = np.unique(template_ids[template_ids >= 0])
+        new = new[~np.isin(new, self.template_ids)]
+        return Vocabulary(np.concatenate([self.template_ids, new]).astype(np.int32))
+
     @property
     def n_keys(self) -> int:
         """Number of training templates (the papers' "log keys")."""

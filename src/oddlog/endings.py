@@ -71,6 +71,14 @@ class Silences:
         """Return what is learned from a log without times: nothing."""
         return cls(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float64))
 
+    def joined(self, other: Silences) -> Silences:
+        """Return the longer silence of the two after each template that either knows."""
+        ids = np.concatenate([self.template_ids, other.template_ids])
+        both, place = np.unique(ids, return_inverse=True)
+        longest_s = np.zeros(len(both))
+        np.maximum.at(longest_s, place, np.concatenate([self.longest_s, other.longest_s]))
+        return Silences(both, longest_s)
+
     def mark(self, sequences: Sequences, ends: pl.DataFrame | None = None) -> Sequences:
         """Return the same windows, with ``ends`` only where the silence shows the end.
 

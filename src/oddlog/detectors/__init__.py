@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,30 @@ class Detector(Protocol):
 
         Raises:
             ArtifactError: The folder is missing or damaged.
+        """
+        ...
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """What a detector may offer besides: to learn further sequences after it was fitted.
+
+    ``oddlog update`` asks for it. A detector without it is only calibrated anew, and a template
+    adopted after its fit stays unknown to it.
+    """
+
+    def adapt(self, train: Sequences, valid: Sequences, run: Run) -> Self:
+        """Return a detector that also holds these sequences for normal; this one stays as it is.
+
+        What it had learned is kept: what was normal before stays so.
+
+        Args:
+            train: Sequences to learn; their templates may be new to the detector.
+            valid: Sequences to choose by, as in ``fit``.
+            run: Seed, device, progress.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
         """
         ...
 

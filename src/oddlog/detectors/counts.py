@@ -25,7 +25,7 @@ whole sequence has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -90,6 +90,11 @@ class Vectors:
         """(D,) weighted number of events."""
         events = weights[self.columns] * self.counts
         return np.bincount(self.owners, events, minlength=len(self)).astype(np.float64)
+
+    def over(self, old: NDArray[np.int32], new: NDArray[np.int32]) -> Vectors:
+        """Return the vectors over a vocabulary that holds the one that they are over."""
+        places = np.append(np.searchsorted(new, old), len(new))
+        return replace(self, columns=places[self.columns])
 
     def dense(self, first: int, last: int, width: int) -> NDArray[np.int64]:
         """(last - first, width) counts of some vectors."""
@@ -181,6 +186,20 @@ class Counts:
             train, columns_of(train.template_ids(), vocabulary), len(vocabulary) + 1
         )
         self._model = Model.build(vocabulary, vectors, idf=self.config.idf)
+
+    def adapt(self, train: Sequences, valid: Sequences, run: Run) -> Self:
+        """Return a detector that remembers the vectors of ``train`` as well.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        old, ids = self._fitted(), train.template_ids()
+        vocabulary = np.union1d(old.vocabulary, ids[ids >= 0]).astype(np.int32)
+        vectors, _ = distinct(train, columns_of(ids, vocabulary), len(vocabulary) + 1)
+        vectors = join(old.vectors.over(old.vocabulary, vocabulary), vectors)
+        adapted = type(self)(self.config)
+        adapted._model = Model.build(vocabulary, vectors, idf=self.config.idf)
+        return adapted
 
     def score(self, sequences: Sequences) -> Scores:
         """Score by the distance to the nearest training vector.
@@ -333,13 +352,35 @@ def distinct(
     frequency = groups["frequency"].to_numpy().astype(np.int64)
     inverse = np.empty(len(sequences), dtype=np.int64)
     inverse[groups["owner"].explode().to_numpy()] = np.repeat(np.arange(len(groups)), frequency)
-    vectors = Vectors(
+    return _vectors_of(groups), inverse
+
+
+def join(*parts: Vectors) -> Vectors:
+    """Return the distinct vectors of all parts, over one vocabulary, the most frequent first."""
+    tables = [
+        pl.DataFrame({"vector": part.owners, "column": part.columns, "count": part.counts})
+        .group_by("vector", maintain_order=True)
+        .agg("column", "count")
+        .with_columns(frequency=part.frequency)
+        for part in parts
+    ]
+    groups = (
+        pl.concat(tables)
+        .group_by("column", "count", maintain_order=True)
+        .agg(pl.col("frequency").sum())
+        .sort("frequency", "column", "count", descending=[True, False, False])
+    )
+    return _vectors_of(groups)
+
+
+def _vectors_of(groups: pl.DataFrame) -> Vectors:
+    """Return the vectors of a table with lists in ``column`` and ``count``, and ``frequency``."""
+    return Vectors(
         offsets=np.concatenate([[0], np.cumsum(groups["column"].list.len())]).astype(np.int64),
         columns=groups["column"].explode().to_numpy().astype(np.int64),
         counts=groups["count"].explode().to_numpy().astype(np.int64),
-        frequency=frequency,
+        frequency=groups["frequency"].to_numpy().astype(np.int64),
     )
-    return vectors, inverse
 
 
 def look_up(vectors: Vectors, keys: NDArray[np.int64], width: int) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ default score. Not causal: a prefix lacks templates that the whole sequence has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -64,6 +64,11 @@ class Sets:
     def sizes(self) -> NDArray[np.int64]:
         """(D,) number of templates in each set, unknown ones included."""
         return np.diff(self.offsets)
+
+    def over(self, old: NDArray[np.int32], new: NDArray[np.int32]) -> Sets:
+        """Return the sets over a vocabulary that holds the one that they are over."""
+        places = np.append(np.searchsorted(new, old), len(new))
+        return replace(self, columns=places[self.columns])
 
     def dense(self, first: int, last: int, n_known: int) -> NDArray[np.float32]:
         """(last - first, n_known) 1 where a set holds a known template, else 0."""
@@ -129,6 +134,19 @@ class KeySet:
         vocabulary = training_templates(train, self.name)
         sets, _, _ = distinct(train, vocabulary)
         self._model = Model(vocabulary, sets)
+
+    def adapt(self, train: Sequences, valid: Sequences, run: Run) -> Self:
+        """Return a detector that remembers the sets of ``train`` as well.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        old, ids = self._fitted(), train.template_ids()
+        vocabulary = np.union1d(old.vocabulary, ids[ids >= 0]).astype(np.int32)
+        sets, _, _ = distinct(train, vocabulary)
+        adapted = type(self)(self.config)
+        adapted._model = Model(vocabulary, join(old.sets.over(old.vocabulary, vocabulary), sets))
+        return adapted
 
     def score(self, sequences: Sequences) -> Scores:
         """Score by the symmetric difference to the nearest training set.
@@ -268,12 +286,34 @@ def distinct(
     frequency = groups["frequency"].to_numpy().astype(np.int64)
     inverse = np.empty(len(sequences), dtype=np.int64)
     inverse[groups["owner"].explode().to_numpy()] = np.repeat(np.arange(len(groups)), frequency)
-    sets = Sets(
+    return _sets_of(groups), inverse, np.minimum(place, n_known)
+
+
+def join(*parts: Sets) -> Sets:
+    """Return the distinct sets of all parts, which are over one vocabulary, most frequent first."""
+    tables = [
+        pl.DataFrame({"set": np.repeat(np.arange(len(part)), part.sizes), "column": part.columns})
+        .group_by("set", maintain_order=True)
+        .agg("column")
+        .with_columns(frequency=part.frequency)
+        for part in parts
+    ]
+    groups = (
+        pl.concat(tables)
+        .group_by("column", maintain_order=True)
+        .agg(pl.col("frequency").sum())
+        .sort("frequency", "column", descending=[True, False])
+    )
+    return _sets_of(groups)
+
+
+def _sets_of(groups: pl.DataFrame) -> Sets:
+    """Return the sets of a table with a list in ``column`` and ``frequency``, a row for each."""
+    return Sets(
         offsets=np.concatenate([[0], np.cumsum(groups["column"].list.len())]).astype(np.int64),
         columns=groups["column"].explode().to_numpy().astype(np.int64),
-        frequency=frequency,
+        frequency=groups["frequency"].to_numpy().astype(np.int64),
     )
-    return sets, inverse, np.minimum(place, n_known)
 
 
 def _sorted_unique(values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -59,6 +59,17 @@ class NewEvent:
         """
         self._vocabulary = training_templates(train, self.name)
 
+    def adapt(self, train: Sequences, valid: Sequences, run: Run) -> Self:
+        """Return a detector that knows the templates of ``train`` as well.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        ids = train.template_ids()
+        adapted = type(self)(self.config)
+        adapted._vocabulary = np.union1d(self._fitted(), ids[ids >= 0]).astype(np.int32)
+        return adapted
+
     def score(self, sequences: Sequences) -> Scores:
         """Score by the number of unseen events.
 

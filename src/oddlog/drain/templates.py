@@ -8,7 +8,7 @@ provisional id from ``Novelties``, one for each novel template, so that two nove
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -179,15 +179,21 @@ class Templates:
         if not self.frozen:
             self._set_generations(self._all_generations())
 
-    def adopt(self, novel: Novelties) -> Templates:
+    def adopt(self, novel: Novelties, chosen: Collection[int] | None = None) -> Templates:
         """Return frozen templates with the novelties appended; this object stays as it is.
 
-        The provisional id -1 - i becomes ``next_id + i``. Every message that had a template keeps
-        it, as adopted templates are only asked for what the earlier ones do not cover.
+        The provisional id -1 - i becomes ``next_id + i``, or of those chosen the i-th to appear.
+        Every message that had a template keeps it, as adopted templates are only asked for what
+        the earlier ones do not cover.
+
+        Args:
+            novel: What this object did not cover.
+            chosen: Provisional ids to adopt; None for all that have a template of their own.
         """
         grown = Templates(self.config)
-        first = self.next_id
-        adopted = dict(enumerate(novel.templates(), start=first))
+        found = enumerate(novel.templates())
+        kept = [each for i, each in found if chosen is None or -1 - i in chosen]
+        adopted = dict(enumerate(kept, start=self.next_id))
         tokens = {i: template for i, (template, _) in adopted.items()}
         grown._set_generations([*self._all_generations(), tokens])
         grown._counts = dict(self._counts)

@@ -5,14 +5,18 @@ from oddlog.pipeline.fit import fit, fit_sequences
 from oddlog.pipeline.model import Judge, Pipeline
 from oddlog.pipeline.prepare import mine_templates
 from oddlog.pipeline.result import Result
+from oddlog.pipeline.update import Update, update, update_pipeline
 
 __all__ = [
     "Judge",
     "Pipeline",
     "PipelineConfig",
     "Result",
+    "Update",
     "fit",
     "fit_sequences",
     "make_config",
     "mine_templates",
+    "update",
+    "update_pipeline",
 ]

@@ -31,6 +31,8 @@ class PipelineConfig(Config):
         false_alarm_rate: Share of normal sequences that may be flagged.
         assume_anomalies: Share of unlabelled sequences that may be anomalies; the likeliest are
             left out (``pipeline.clean``). Not above ``MOST_ANOMALIES``.
+        adopt_share: Share of a new log's sequences that a template unknown at fit time has to be
+            in for ``update`` to take it for normal: what only faults write stays unknown.
         drain: Settings of the template miner; its masks are the layout's unless given here.
         detector: Name in ``DETECTORS``.
         settings: The detector's own settings.
@@ -45,6 +47,7 @@ class PipelineConfig(Config):
     calibration_share: Share = 0.25
     false_alarm_rate: Share = 0.01
     assume_anomalies: float = 0.0
+    adopt_share: Share = 0.01
     drain: DrainConfig = Field(default_factory=lambda: DrainConfig.model_validate({}))
     detector: str = "loggpt"
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ import polars as pl
 from oddlog.artifact import (
     FORMAT_VERSION,
     MANIFEST,
+    kept_name,
     new_folder,
     read_json,
     read_manifest,
@@ -263,9 +264,19 @@ class Pipeline:
             )
         return judged
 
-    def save(self, folder: Path) -> None:
-        """Write the model folder, whole or not at all; an older model there is replaced."""
-        with new_folder(folder) as staging:
+    def save(self, folder: Path, *, keep: bool = False) -> Path | None:
+        """Write the model folder, whole or not at all; an older model there is replaced.
+
+        Args:
+            folder: Where to write.
+            keep: Keep an older model beside the new one, under the first free of ``folder.1``,
+                ``folder.2`` ...
+
+        Returns:
+            Where the older model is kept, if there was one to keep.
+        """
+        kept = kept_name(folder) if keep and (folder / MANIFEST).exists() else None
+        with new_folder(folder, kept) as staging:
             write_text(staging / "config.toml", to_toml(self.config.model_dump()))
             write_json(staging / "templates.json", self.templates.to_json())
             write_json(staging / "endings.json", self.silences.to_json())
@@ -275,6 +286,7 @@ class Pipeline:
             if "trimmed" in self.manifest:
                 clean.write_table(staging, self.trimmed)
             write_json(staging / MANIFEST, self.manifest)
+        return kept
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Pipeline:
@@ -322,13 +334,14 @@ def make_manifest(
         "oddlog": __version__,
         "detector": config.detector,
         "seed": seed,
-        "sources": [_identity(source) for source in sources],
+        "sources": [describe_source(source) for source in sources],
         "preparation": [] if report is None else report.lines(),
         "history": list(history),
     }
 
 
-def _identity(source: str | Path) -> dict[str, Any]:
+def describe_source(source: str | Path) -> dict[str, Any]:
+    """Return a source's name and, of a file, its size and hash."""
     path = Path(source)
     if str(source) == "-" or not path.is_file():
         return {"name": str(source)}

@@ -80,6 +80,20 @@ class Preparation:
 
 
 @dataclass(frozen=True, eq=False)
+class CutLog:
+    """Parts of a log (training, validation, calibration) that have no template ids yet.
+
+    ``ends`` is when each source ends, as ``Silences.mark`` asks.
+    """
+
+    parts: tuple[Sequences, ...]
+    window: Window
+    format: str
+    ends: pl.DataFrame
+    report: Preparation
+
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """Parts of a log with template ids, and what goes into the model folder beside the detector.
 
@@ -208,7 +222,7 @@ def drop_anomalies(parts: Sequence[Sequences]) -> tuple[list[Sequences], tuple[i
     return kept, tuple(int(part.anomalous.sum()) for part in parts)
 
 
-def prepare(
+def cut_log(
     sources: Sequence[str | Path],
     config: PipelineConfig,
     *,
@@ -216,8 +230,8 @@ def prepare(
     learns_from: str,
     seed: int,
     progress: Progress = silent,
-) -> Prepared:
-    """Read, window, cut and template a log; every step fitted on the training part alone."""
+) -> CutLog:
+    """Read, window and cut a log, and leave known anomalies out; nothing learns from it yet."""
     events, reads = read_sources(sources, config.format, config.session_by, progress)
     _check_events(events, reads, config.session_by)
     window, why = choose_window(events, config.window)
@@ -232,15 +246,6 @@ def prepare(
     n_dropped: tuple[int, ...] = (0, 0, 0)
     if learns_from == "normal":
         parts, n_dropped = drop_anomalies(parts)
-    progress("templates", 0, 0)
-    format = _common_format(config.format, reads)
-    templates = Templates(_drain_config(config.drain, format))
-    templates.learn(parts[0].events["message"])
-    templates.freeze()
-    novel = Novelties(templates.config)
-    parts = [with_templates(part, templates, novel) for part in parts]
-    silences = Silences.of(parts[0])
-    parts = [silences.mark(part, log_ends(events)) for part in parts]
     report = Preparation(
         reads=reads,
         window=why,
@@ -249,9 +254,34 @@ def prepare(
         labels=label_report,
         sizes=tuple(len(part) for part in parts),
         n_dropped=n_dropped,
-        n_templates=templates.n_templates,
     )
-    return Prepared(tuple(parts), templates, silences, window, format, report)
+    format = _common_format(config.format, reads)
+    return CutLog(tuple(parts), window, format, log_ends(events), report)
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    config: PipelineConfig,
+    *,
+    labels: pl.DataFrame | None,
+    learns_from: str,
+    seed: int,
+    progress: Progress = silent,
+) -> Prepared:
+    """Read, window, cut and template a log; every step fitted on the training part alone."""
+    cut = cut_log(
+        sources, config, labels=labels, learns_from=learns_from, seed=seed, progress=progress
+    )
+    progress("templates", 0, 0)
+    templates = Templates(_drain_config(config.drain, cut.format))
+    templates.learn(cut.parts[0].events["message"])
+    templates.freeze()
+    novel = Novelties(templates.config)
+    parts = [with_templates(part, templates, novel) for part in cut.parts]
+    silences = Silences.of(parts[0])
+    parts = tuple(silences.mark(part, cut.ends) for part in parts)
+    report = replace(cut.report, n_templates=templates.n_templates)
+    return Prepared(parts, templates, silences, cut.window, cut.format, report)
 
 
 def mine_templates(

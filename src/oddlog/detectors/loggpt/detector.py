@@ -40,6 +40,16 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.config import build_stored
+from oddlog.detectors.loggpt.adapt import (
+    adapt_counts,
+    adapt_order,
+    bare,
+    from_arrays,
+    grow,
+    no_windows,
+    sample_windows,
+    to_arrays,
+)
 from oddlog.detectors.loggpt.config import SECOND_STAGE, LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage, judged_marks
 from oddlog.detectors.loggpt.model import (
@@ -116,6 +126,7 @@ class LogGPT:
         self._judged = np.zeros(4, dtype=bool)
         """Which windows the second reader judges, by ``marks_of``."""
         self._n_training_events = 0
+        self._replayed = no_windows()
         self.history: list[dict[str, float]] = []
         """One record per epoch of training: epoch, train_loss, valid_loss (nats per event)."""
         self.reward_history: list[dict[str, float]] = []
@@ -158,12 +169,13 @@ class LogGPT:
         )
         self._vocabulary, self._network = vocabulary, network
         self._n_training_events = len(train.rows)
+        self._replayed = sample_windows(train, run.seed)
         self._counts, self._tails = None, None
         if self.config.reads == "both":
             self._learn_counts(train, valid, run)
 
     def _learn_counts(self, train: Sequences, valid: Sequences, run: Run) -> None:
-        """Train the second reader, and learn how each reader scores normal windows."""
+        """Train the second reader."""
         vocabulary, _ = self._fitted()
         context = self.config.context
         train_strings = counted(train, vocabulary, context).distinct
@@ -173,14 +185,46 @@ class LogGPT:
         stage, task = counting_stage(network, train_strings, valid_strings, self.config)
         identity = _settings(self.config, SECOND_STAGE) + _fingerprint(train_strings, valid_strings)
         self.counts_history = run_stage(network, stage, task, run, identity)
-        self._counts, self._tails = network, None  # what is read now is in nats of surprise
+        self._counts = network
+        self._fit_tails(train, valid, network)
+
+    def _fit_tails(self, train: Sequences, valid: Sequences, counts: GPT2LMHeadModel) -> None:
+        """Learn how each reader scores normal windows."""
+        self._tails = None  # what is read now is in nats of surprise
         self._judged = judged_marks(train)
-        of_counts = self._read_counts(valid, network).worst
+        of_counts = self._read_counts(valid, counts).worst
         judged = self._judged[marks_of(valid)]
         self._tails = (
             Tail.of(self._read_order(valid).worst),
             Tail.of(of_counts[judged] if judged.any() else of_counts),
         )
+
+    def adapt(self, train: Sequences, valid: Sequences, run: Run) -> LogGPT:
+        """Return a detector that has learned on, old windows beside ``train``; see ``adapt``.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        vocabulary, network = self._fitted()
+        together = Sequences.concat([self._replayed, bare(train)])
+        parts = (together, valid)
+        grown = vocabulary.with_more(train.template_ids())
+        adapted = LogGPT(self.config)
+        adapted._vocabulary = grown
+        adapted._n_training_events = self._n_training_events + len(train.rows)
+        adapted._replayed = sample_windows(together, run.seed)
+        context = self.config.context
+        learned, chosen_by = (in_order(part, grown, context).distinct for part in parts)
+        copy = grow(network, self.config, grown.size)
+        found = adapt_order(copy, self.config, learned, chosen_by, run)
+        adapted._network, adapted.history = found
+        if self._counts is not None:
+            learned, chosen_by = (counted(part, grown, context).distinct for part in parts)
+            copy = grow(self._counts, self.config, grown.size)
+            found = adapt_counts(copy, self.config, learned, chosen_by, run)
+            adapted._counts, adapted.counts_history = found
+            adapted._fit_tails(together, valid, found[0])
+        return adapted
 
     def score(self, sequences: Sequences) -> Scores:
         """Score by the worst event and, with two readers, by the counts; see the class."""
@@ -231,7 +275,7 @@ class LogGPT:
         return suspects.explain(sequences, vocabulary.template_of)
 
     def save(self, folder: Path) -> None:
-        """Write config.json, vocab.json and model.safetensors."""
+        """Write config.json, vocab.json, and safetensors: networks, and windows to replay."""
         vocabulary, network = self._fitted()
         write_json(folder / "config.json", self.config.model_dump())
         write_json(
@@ -244,6 +288,7 @@ class LogGPT:
             },
         )
         save_arrays(folder / "model.safetensors", parameters_of(network))
+        save_arrays(folder / "replay.safetensors", to_arrays(self._replayed))
         if self._counts is not None:
             save_arrays(folder / "counts.safetensors", parameters_of(self._counts))
 
@@ -252,6 +297,8 @@ class LogGPT:
         """Read what ``save`` wrote onto a device."""
         config, vocab = read_json(folder / "config.json"), read_json(folder / "vocab.json")
         weights = load_arrays(folder / "model.safetensors")
+        replay = folder / "replay.safetensors"
+        replayed = load_arrays(replay) if replay.exists() else None  # a model older than replay
         place = choose_device(device)
         try:
             detector = cls(build_stored(LogGPTConfig, config, str(folder / "config.json")))
@@ -259,6 +306,8 @@ class LogGPT:
             network = new_network(detector.config, vocabulary.size, place)
             load_parameters(network, weights)
             detector._n_training_events = max(0, int(vocab["n_training_events"]))
+            if replayed is not None:
+                detector._replayed = from_arrays(replayed)
             if detector.config.reads == "both":
                 detector._counts = new_network(detector.config, vocabulary.size, place)
                 load_parameters(detector._counts, load_arrays(folder / "counts.safetensors"))

@@ -1,0 +1,139 @@
+"""Learning on: new templates get tokens of their own, and old windows are learned beside new ones.
+
+A network that only learns what is new forgets what it knew. So ``fit`` keeps a sample of its
+training windows (template ids, no text) with the model, and adaptation trains on both (experience
+replay). A new token starts as the embedding of ``UNKNOWN``, which in training has stood for
+templates that are not known. A second stage (``reward``) is not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from transformers.models.gpt2 import GPT2LMHeadModel
+
+from oddlog.detectors.loggpt.config import LogGPTConfig
+from oddlog.detectors.loggpt.counting import counting_stage
+from oddlog.detectors.loggpt.model import language_model_task, new_network
+from oddlog.encode import UNKNOWN
+from oddlog.events import Sequences
+from oddlog.nn.batches import Distinct
+from oddlog.nn.device import seed_torch
+from oddlog.nn.training import Stage, run_stage
+from oddlog.run import Run
+
+REPLAYED_EVENTS = 2**18  # 1 MiB in the model folder
+COPIES = 16
+"""Most equal windows that are kept: rare ones are kept too, and can be told to be rare."""
+SHARE_OF_RATE = 0.25
+"""Of the learning rate: at the whole rate the first steps undo what was learned."""
+EPOCHS, MIN_STEPS = 8, 120
+"""More epochs where one is a few steps: what is new has to be learned before it is calibrated."""
+
+Learned = tuple[GPT2LMHeadModel, list[dict[str, float]]]
+"""A network and its history."""
+
+
+def adapt_order(
+    network: GPT2LMHeadModel, config: LogGPTConfig, train: Distinct, valid: Distinct, run: Run
+) -> Learned:
+    """Let the first reader learn on, in place; ``train`` holds old strings too."""
+    task = language_model_task(network, train, valid, config)
+    wanted = max(EPOCHS, -(-MIN_STEPS // task.n_batches))
+    stage = Stage(
+        name="adaptation",
+        epochs=max(1, min(wanted, config.max_steps // task.n_batches)),
+        learning_rate=SHARE_OF_RATE * config.learning_rate,
+        patience=config.patience,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        clip=config.clip,
+    )
+    return network, run_stage(network, stage, task, _plain_run(run))
+
+
+def adapt_counts(
+    network: GPT2LMHeadModel, config: LogGPTConfig, train: Distinct, valid: Distinct, run: Run
+) -> Learned:
+    """Let the second reader learn on, in place; ``train`` holds old strings too."""
+    steps = max(MIN_STEPS, round(SHARE_OF_RATE * config.count_steps))
+    gentle = {"count_steps": steps, "learning_rate": SHARE_OF_RATE * config.learning_rate}
+    stage, task = counting_stage(network, train, valid, config.model_copy(update=gentle))
+    return network, run_stage(network, replace(stage, name="adaptation"), task, _plain_run(run))
+
+
+def _plain_run(run: Run) -> Run:
+    """Return the run without checkpoints: there is nothing to resume."""
+    return Run(run.seed, run.device, progress=run.progress)
+
+
+def grow(network: GPT2LMHeadModel, config: LogGPTConfig, n_tokens: int) -> GPT2LMHeadModel:
+    """Return a copy of the network with further tokens, which look like ``UNKNOWN`` to it."""
+    seed_torch(0)  # every weight is replaced
+    grown = new_network(config, n_tokens, network.device)
+    old = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, value in grown.named_parameters():
+            n_old = len(old[name])
+            value[:n_old] = old[name]
+            value[n_old:] = old[name][UNKNOWN : UNKNOWN + 1]
+    return grown
+
+
+def sample_windows(sequences: Sequences, seed: int, most: int = REPLAYED_EVENTS) -> Sequences:
+    """Return windows drawn at random, of at most ``most`` events, as bare template ids.
+
+    Of equal windows no more than ``COPIES`` are drawn.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(sequences))
+    ids = pl.DataFrame({"owner": sequences.owners, "id": sequences.template_ids()})
+    windows = (
+        ids.group_by("owner", maintain_order=True)
+        .agg(pl.col("id"))
+        .with_columns(starts=sequences.starts, ends=sequences.ends)[drawn]
+    )
+    copy = windows.select(pl.int_range(pl.len()).over("id", "starts", "ends")).to_series()
+    drawn = drawn[(copy < COPIES).to_numpy()]
+    chosen = drawn[np.cumsum(sequences.lengths[drawn]) <= most]
+    return bare(sequences.take(np.sort(chosen)))
+
+
+def bare(sequences: Sequences) -> Sequences:
+    """Return the windows with nothing but their template ids and marks."""
+    plain = Sequences.from_arrays(
+        sequences.template_ids(), sequences.offsets, [None] * len(sequences)
+    )
+    return replace(plain, starts=sequences.starts, ends=sequences.ends)
+
+
+def no_windows() -> Sequences:
+    """Return what is replayed where no windows were kept."""
+    return Sequences.from_ids([])
+
+
+def to_arrays(windows: Sequences) -> dict[str, NDArray]:
+    """Return windows as arrays to be stored."""
+    return {
+        "template_ids": windows.template_ids().astype(np.int32),
+        "offsets": windows.offsets.astype(np.int32),
+        "starts": windows.starts,
+        "ends": windows.ends,
+    }
+
+
+def from_arrays(arrays: Mapping[str, NDArray]) -> Sequences:
+    """Read what ``to_arrays`` gave.
+
+    Raises:
+        KeyError: An array is missing.
+        ValueError: The arrays do not fit each other.
+    """
+    offsets = arrays["offsets"].astype(np.int64)
+    windows = Sequences.from_arrays(arrays["template_ids"], offsets, [None] * (len(offsets) - 1))
+    marks = {name: arrays[name].astype(bool) for name in ("starts", "ends")}
+    return replace(windows, **marks)
