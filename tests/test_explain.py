@@ -73,14 +73,14 @@ def test_a_sequence_without_culprits_has_an_empty_list(sequences):
 def test_a_culprit_behind_the_last_event_says_that_nothing_followed(sequences):
     found = Explanation("0", (culprit(2, 3), culprit(2, 2))), Explanation("1", ())
     told = culprit_records(found, sequences, text_of)[0]
-    assert [record["stopped"] for record in told] == [True, False]
+    assert [record["missing"] for record in told] == [True, False]
 
 
 def test_two_sequences_of_one_name_are_told_apart(sequences):
     same = replace(sequences, keys=pl.Series(["same", "same"]))
     found = Explanation("same", (culprit(2, 2),)), Explanation("same", (culprit(4, 2),))
     told = culprit_records(found, same, text_of)
-    assert [records[0]["stopped"] for records in told] == [False, True]
+    assert [records[0]["missing"] for records in told] == [False, True]
 
 
 def test_what_was_expected_is_told_by_its_text(sequences):

@@ -31,7 +31,7 @@ def culprit(position, **changes):
         "template_id": 1,
         "score": 5.0,
         "position": position,
-        "stopped": False,
+        "missing": False,
         "expected": [{"template": "other", "probability": 0.9}],
     } | changes
 
@@ -56,10 +56,10 @@ def test_the_culprit_is_marked_with_what_was_expected():
     assert (marked[0].culprits[0].position, row.message) == (3, "message 2")
 
 
-def test_a_sequence_that_stopped_is_marked_at_its_last_line():
-    (row,) = rows_of(windows(3), [[culprit(3, stopped=True)]])
+def test_what_is_missing_is_marked_at_the_last_line():
+    (row,) = rows_of(windows(3), [[culprit(3, missing=True)]])
     assert [bool(line.culprits) for line in row.lines] == [False, False, True]
-    assert row.worst.stopped
+    assert row.worst.missing
 
 
 def test_an_unknown_template_is_told():

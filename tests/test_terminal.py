@@ -49,7 +49,7 @@ def culprit(**changes):
         "template_id": 3,
         "score": 9.0,
         "position": 4,
-        "stopped": False,
+        "missing": False,
         "expected": [{"template": "disk is fine", "probability": 0.97}],
     } | changes
 
@@ -125,8 +125,8 @@ def test_a_new_template_is_called_one(console):
     assert "| never seen in training" in shown(console, record(culprit(template_id=-1)))
 
 
-def test_a_session_that_stopped_is_called_that(console):
-    assert "| nothing came after it" in shown(console, record(culprit(stopped=True)))
+def test_a_session_in_which_something_is_missing_is_called_that(console):
+    assert "| something is missing" in shown(console, record(culprit(missing=True)))
 
 
 def test_several_expectations_stand_under_one_another(console):

@@ -28,7 +28,7 @@ CULPRIT_COLUMNS: dict[str, pl.DataType] = {
     "template_id": pl.Int64(),
     "score": pl.Float64(),
     "position": pl.Int64(),  # 0-based place in the sequence
-    "stopped": pl.Boolean(),  # the culprit is that nothing followed this line
+    "missing": pl.Boolean(),  # not this line is odd: something did not come, by here at the latest
     "expected": pl.List(pl.Struct({"template": pl.String, "probability": pl.Float64})),
 }
 """What a culprit's record holds, in its order."""
@@ -63,7 +63,7 @@ def culprit_records(
             "template_id": events["template_id"].cast(pl.Int64),
             "score": [culprit.score for culprit in culprits],
             "position": position,
-            "stopped": position >= np.repeat(sequences.lengths, n_culprits),
+            "missing": position >= np.repeat(sequences.lengths, n_culprits),
             "expected": [_expected(culprit.expected, text_of) for culprit in culprits],
         },
         schema=CULPRIT_COLUMNS,

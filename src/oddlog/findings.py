@@ -41,7 +41,7 @@ class Culprit:
     Attributes:
         row: Row of the event in ``Sequences.events``.
         position: 0-based place of the event in its sequence; the sequence's length where the
-            culprit is that the sequence stopped (``row`` is then its last event).
+            culprit is that something did not come (``row`` is then its last event).
         score: The event's own score, on the scale of ``Scores.event``.
         expected: (template id, probability) of what would have been normal there, likeliest
             first; ``END`` stands for the end of the session.

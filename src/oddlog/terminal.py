@@ -152,8 +152,8 @@ def _show_culprit(console: Console, culprit: Mapping[str, Any], source: str) -> 
     if culprit["source"] != source:
         told = shorten(f"in {culprit['source']}", width)
         console.print(Text(f"{indent}{told}", style="dim"), soft_wrap=True)
-    if culprit["stopped"]:
-        console.print(Text(f"{indent}nothing came after it", style="yellow"))
+    if culprit["missing"]:
+        console.print(Text(f"{indent}something is missing", style="yellow"))
     elif culprit["template_id"] < 0:
         console.print(Text(f"{indent}never seen in training", style="yellow"))
     likely = [found for found in culprit["expected"] if found["probability"] >= UNLIKELY]

@@ -72,7 +72,7 @@ def culprit_accuracy(
     Args:
         sequences: Labelled sequences over a table with line labels.
         explanations: One for each sequence, in order, culprits worst first. A culprit that says
-            that the sequence stopped counts by its row, the last event.
+            that something is missing counts by its row, the last event.
         resampling: How intervals are made; ``blocks`` number the sequences given.
 
     Raises:

@@ -59,7 +59,7 @@ class Culprit:
         position: Its 1-based place in the sequence.
         template: Its template.
         novel: The template was not known at fit time.
-        stopped: It is not the line that is odd, but that nothing followed it.
+        missing: Not the line is odd, but that something did not come, by this line at the latest.
         expected: Likeliest first.
     """
 
@@ -68,7 +68,7 @@ class Culprit:
     position: int
     template: str
     novel: bool
-    stopped: bool
+    missing: bool
     expected: tuple[Expected, ...]
 
 
@@ -175,8 +175,8 @@ def _notes(culprits: Sequence[Mapping[str, Any]]) -> list[Culprit]:
             score=culprit["score"],
             position=culprit["position"] + 1,
             template=culprit["template"],
-            novel=culprit["template_id"] < 0 and not culprit["stopped"],
-            stopped=culprit["stopped"],
+            novel=culprit["template_id"] < 0 and not culprit["missing"],
+            missing=culprit["missing"],
             expected=tuple(
                 Expected(e["template"], e["probability"])
                 for e in culprit["expected"]
