@@ -1,8 +1,10 @@
 r"""LogGPT's second stage: what each variant changes, and how near the preset is to the paper.
 
     python benchmarks/reward.py hdfs-full --seeds 5 --rewards none topk_margin ppo
-    python benchmarks/reward.py bgl-windows --seeds 5 --rewards none topk_margin ppo
-    python benchmarks/reward.py adfa --seeds 5 --rewards none topk_margin ppo
+    python benchmarks/reward.py bgl-windows --seeds 5 --set loggpt.max_steps=1500 \
+        --set loggpt.ppo.max_steps=400 --set loggpt.topk_margin.max_steps=400
+    python benchmarks/reward.py adfa --seeds 5 --set loggpt.max_steps=300 \
+        --set loggpt.ppo.max_steps=80 --set loggpt.topk_margin.max_steps=100
     python benchmarks/reward.py hdfs-full --seeds 3 --rewards reference \
         --set loggpt.reference.episodes=1
     python benchmarks/reward.py parity --seeds 1     the preset "paper" after 40 and 100 epochs
@@ -101,6 +103,7 @@ def run_variant(name: str, seed: int, reward: str, assignments: list[str], work:
         "source": source(),
         "set": assignments,
         "settings": detector.config.model_dump(),
+        "sizes": [len(part) for part in cut.parts],
         "k": detector.top_k,
         "valid_outside_k": outside_k(detector, valid),
         "synthetic": synthetic_auprc(detector, valid),
@@ -302,7 +305,7 @@ def known_table(records: list[Record]) -> str:
         cells += [spread(record["shares"][name][0] for record in found) for name in names]
         cells.append(spread(record["flagged"] for record in found))
         rows.append("| " + " | ".join(cells) + " |")
-    true = [spread(record["shares"][name][1] for record in found) for name in names]
+    true = [spread(record["shares"][name][1] for record in records) for name in names]
     rows.append("| the process itself | | 0 | " + " | ".join(true) + " | 0 |")
     return "\n".join(rows)
 
