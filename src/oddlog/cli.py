@@ -6,21 +6,24 @@ Exit codes: 0 done, 1 error, 2 odd sequences found where ``--fail-on-anomaly`` a
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oddlog import __version__
+from oddlog.output import (
+    check_suffix,
+    origin,
+    print_json_lines,
+    write_json_lines,
+    write_table,
+)
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.console import Console
 
     from oddlog.pipeline import PipelineConfig
@@ -119,18 +122,18 @@ def templates(
     from oddlog.pipeline import mine_templates
 
     notes, console = _consoles()
-    _check_suffix(out, TABLE)
+    check_suffix(out, TABLE)
     config = _config(None, set, {"format": format})
     with terminal.progress_bars(notes) as progress:
         mined, ids, lines = mine_templates(logs, config, progress)
     terminal.show_notes(notes, lines)
     if out is not None:
-        _write_table(out, ids)
+        write_table(out, ids)
     rows = mined.table().sort("count", "template_id", descending=[True, False]).to_dicts()
     if console.is_terminal:
         terminal.show_templates(console, rows, top)
     elif out is None:
-        _print_json_lines(rows)
+        print_json_lines(rows)
 
 
 @app.command()
@@ -198,7 +201,7 @@ def fit(
         terminal.show_notes(console, [f"{fitted.detector.name} has learned this log"])
         terminal.show_next(console, f"oddlog score FILE --model {model}")
     else:
-        _print_json_lines([{"model": str(model), **fitted.manifest}])
+        print_json_lines([{"model": str(model), **fitted.manifest}])
 
 
 @app.command()
@@ -230,7 +233,7 @@ def update(
     if console.is_terminal:
         terminal.show_next(console, f"oddlog score FILE --model {out or model}")
     else:
-        _print_json_lines([{"model": str(out or model), **found.to_dict()}])
+        print_json_lines([{"model": str(out or model), **found.to_dict()}])
 
 
 @app.command()
@@ -269,7 +272,7 @@ def score(
     from oddlog.errors import ConfigError
 
     notes, console = _consoles()
-    _check_suffix(out, (*REPORT, *RECORDS))
+    check_suffix(out, (*REPORT, *RECORDS))
     if all and out is not None and out.suffix in REPORT:
         raise ConfigError(
             f"--all --out {out}: a report holds odd sequences; use .jsonl or .parquet"
@@ -283,16 +286,16 @@ def score(
     if warning := result.drift.warning:
         terminal.show_warning(notes, warning)
     if out is not None and out.suffix in REPORT:
-        result.to_html(out, about={**_origin(), "model": str(model), **pipeline.about()})
+        result.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
     elif out is not None and out.suffix in TABLE:
-        _write_table(out, result.verdicts(every=all, explain=explain))
+        write_table(out, result.verdicts(every=all, explain=explain))
     elif out is not None:
-        _write_json_lines(out, result.records(every=all, explain=explain))
+        write_json_lines(out, result.records(every=all, explain=explain))
     elif console.is_terminal and not all:
         records = result.records(explain=True)
         terminal.show_verdicts(console, records, n_shown=top, n_sequences=len(result))
     else:
-        _print_json_lines(result.records(every=all, explain=explain))
+        print_json_lines(result.records(every=all, explain=explain))
     if fail_on_anomaly and len(result.flagged()):
         raise _OddFound
 
@@ -316,7 +319,7 @@ def evaluate(
     from oddlog.evaluate import recall_by_class
 
     notes, console = _consoles()
-    _check_suffix(out, JSON)
+    check_suffix(out, JSON)
     table = None if labels is None else read_labels(labels)
     with terminal.progress_bars(notes) as progress:
         pipeline = oddlog.load(model, device)
@@ -335,7 +338,7 @@ def evaluate(
             console, recall_by_class(result.sequences.labels, result.flags)
         )
     elif out is None:
-        _print_json_lines([record])
+        print_json_lines([record])
 
 
 @app.command()
@@ -360,7 +363,7 @@ def detectors() -> None:
     if console.is_terminal:
         terminal.show_detectors(console, rows)
     else:
-        _print_json_lines(rows)
+        print_json_lines(rows)
 
 
 class _OddFound(Exception):  # noqa: N818 -- an outcome, not an error
@@ -426,46 +429,3 @@ def _config(
         )
     values |= {name: value for name, value in options.items() if value is not None}
     return make_config(values, str(file) if file else "settings")
-
-
-def _origin() -> dict[str, str]:
-    """Say by which command a report is made, and when."""
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return {
-        "command": shlex.join(["oddlog", *sys.argv[1:]]),
-        "written": f"{now} by oddlog {__version__}",
-    }
-
-
-def _print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
-    sys.stdout.writelines(_json_lines(records))
-    sys.stdout.flush()
-
-
-def _write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    from oddlog.artifact import write_text
-
-    write_text(path, "".join(_json_lines(records)))
-
-
-def _json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for record in records:
-        yield json.dumps(record, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n"
-
-
-def _write_table(path: Path, table: pl.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.tmp")
-    try:
-        table.write_parquet(staging)
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
-
-
-def _check_suffix(out: Path | None, known: Sequence[str]) -> None:
-    """Refuse what cannot be written before the work is done, not after it."""
-    from oddlog.errors import ConfigError
-
-    if out is not None and out.suffix not in known:
-        raise ConfigError(f"--out {out}: unknown suffix; use {' or '.join(known)}")

@@ -1,0 +1,69 @@
+"""What a command writes: JSON lines, tables, and by which command a report was made.
+
+Nothing heavy is imported here at the top: the command line imports it before it knows what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oddlog import __version__
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def origin() -> dict[str, str]:
+    """Say by which command a report is made, and when."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {
+        "command": shlex.join(["oddlog", *sys.argv[1:]]),
+        "written": f"{now} by oddlog {__version__}",
+    }
+
+
+def print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
+    """Print one JSON object a line, plain ASCII but at a terminal."""
+    sys.stdout.writelines(_json_lines(records))
+    sys.stdout.flush()
+
+
+def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, the file whole or not at all."""
+    from oddlog.artifact import write_text
+
+    write_text(path, "".join(_json_lines(records)))
+
+
+def _json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for record in records:
+        yield json.dumps(record, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n"
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write parquet, the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.tmp")
+    try:
+        table.write_parquet(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def check_suffix(out: Path | None, known: Sequence[str]) -> None:
+    """Refuse what cannot be written before the work is done, not after it.
+
+    Raises:
+        ConfigError: A suffix that is not among the known ones.
+    """
+    from oddlog.errors import ConfigError
+
+    if out is not None and out.suffix not in known:
+        raise ConfigError(f"--out {out}: unknown suffix; use {' or '.join(known)}")
