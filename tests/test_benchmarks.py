@@ -4,6 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -113,3 +114,32 @@ def test_a_section_tells_culprits_beside_chance(benchmark):
     lines |= {"chance_first": 0.1, "chance_first_three": 0.3, "line_auprc_by_chance": 0.01}
     text = benchmark("table").section("bgl-raw", [result(lines=lines)])
     assert "| new_event | 0.500 | 0.750 | 0.125 |\n| by chance | 0.100 | 0.300 | 0.010 |" in text
+
+
+def test_contaminated_parts_hold_their_share_of_anomalies_and_no_session_twice(benchmark):
+    contamination = benchmark("contamination")
+    pool = oddlog.Sequences.from_ids([[1]] * 200, labels=[""] * 180 + ["fault"] * 20)
+    bench = contamination.Bench(pool, (100, 20, 40), pool, None)
+    parts = contamination.contaminated(bench, 0.1, seed=0)
+    assert [(len(part), int(part.anomalous.sum())) for part in parts] == [
+        (100, 10),
+        (20, 2),
+        (40, 4),
+    ]
+    assert pl.concat([part.keys for part in parts]).is_unique().all()
+
+
+def test_more_contamination_only_replaces_normal_sessions(benchmark):
+    contamination = benchmark("contamination")
+    pool = oddlog.Sequences.from_ids([[1]] * 200, labels=[""] * 180 + ["fault"] * 20)
+    bench = contamination.Bench(pool, (100, 20, 40), pool, None)
+    clean, poisoned = (contamination.contaminated(bench, share, 0)[1] for share in (0.0, 0.1))
+    kept = poisoned.keys.filter(~poisoned.anomalous)
+    assert set(kept) <= set(clean.keys)
+
+
+def test_recall_is_read_at_the_threshold_that_realises_the_rate(benchmark):
+    normal, odd = [float(i) for i in range(100)], [97.5, 98.5, 200.0]
+    truth = np.array([False] * 100 + [True] * 3)
+    found = benchmark("contamination").recall_at(np.array(normal + odd), truth, 0.01)
+    assert found == pytest.approx(2 / 3)
