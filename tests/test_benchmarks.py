@@ -2,13 +2,14 @@
 
 import importlib
 import re
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 import oddlog
+from oddlog.simulate import simulate
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -116,30 +117,13 @@ def test_a_section_tells_culprits_beside_chance(benchmark):
     assert "| new_event | 0.500 | 0.750 | 0.125 |\n| by chance | 0.100 | 0.300 | 0.010 |" in text
 
 
-def test_contaminated_parts_hold_their_share_of_anomalies_and_no_session_twice(benchmark):
-    contamination = benchmark("contamination")
-    pool = oddlog.Sequences.from_ids([[1]] * 200, labels=[""] * 180 + ["fault"] * 20)
-    bench = contamination.Bench(pool, (100, 20, 40), pool, None)
-    parts = contamination.contaminated(bench, 0.1, seed=0)
-    assert [(len(part), int(part.anomalous.sum())) for part in parts] == [
-        (100, 10),
-        (20, 2),
-        (40, 4),
-    ]
-    assert pl.concat([part.keys for part in parts]).is_unique().all()
-
-
-def test_more_contamination_only_replaces_normal_sessions(benchmark):
-    contamination = benchmark("contamination")
-    pool = oddlog.Sequences.from_ids([[1]] * 200, labels=[""] * 180 + ["fault"] * 20)
-    bench = contamination.Bench(pool, (100, 20, 40), pool, None)
-    clean, poisoned = (contamination.contaminated(bench, share, 0)[1] for share in (0.0, 0.1))
-    kept = poisoned.keys.filter(~poisoned.anomalous)
-    assert set(kept) <= set(clean.keys)
-
-
-def test_recall_is_read_at_the_threshold_that_realises_the_rate(benchmark):
-    normal, odd = [float(i) for i in range(100)], [97.5, 98.5, 200.0]
-    truth = np.array([False] * 100 + [True] * 3)
-    found = benchmark("contamination").recall_at(np.array(normal + odd), truth, 0.01)
-    assert found == pytest.approx(2 / 3)
+@pytest.mark.parametrize(("kind", "n_more"), [("insert", 1), ("reword", 0)])
+def test_a_release_changes_what_its_share_of_sessions_writes(benchmark, kind, n_more):
+    drift = benchmark("drift")
+    old = simulate(60, anomaly_share=0.0, seed=1, noise_share=0.0)
+    new = drift.release(old, kind, 0.5, seed=2)
+    added = pl.Series(list((Counter(new.lines) - Counter(old.lines)).elements()))
+    changed = set(added.str.extract(r"(blk_\d+)"))
+    assert 15 < len(changed) < 45
+    assert len(new.lines) - len(old.lines) == n_more * len(changed)
+    assert drift.release(old, kind, 0.0, seed=2).lines.to_list() == old.lines.to_list()

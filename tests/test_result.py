@@ -109,6 +109,23 @@ def test_flagged_sequences_come_worst_first(result):
     assert result.flagged().tolist() == [3, 1, 4]
 
 
+def test_the_drift_of_a_result_is_that_of_its_scores_flags_and_templates(pipeline, tmp_path):
+    path = tmp_path / "new.log"
+    path.write_text(lines([["open", "lease granted to", "close"], USUAL] * 60))
+    drift = pipeline.score([path]).drift
+    assert (drift.flagged.n_flagged, drift.flagged.n_sequences) == (60, 120)
+    assert drift.shift.distance == pytest.approx(0.5)
+    assert [(t.n_sequences, t.text) for t in drift.unknown.templates] == [
+        (60, "lease granted to <ID>")
+    ]
+    assert drift.warning is not None
+
+
+def test_the_drift_at_another_rate_counts_its_flags(result):
+    assert result.drift.flagged.n_flagged == 3
+    assert result.at(0.0001).drift.flagged.n_flagged == 0
+
+
 def test_another_rate_changes_the_flags_and_not_the_scores(result):
     strict = result.at(0.0001)
     assert strict.flags.sum() == 0

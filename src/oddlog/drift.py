@@ -56,6 +56,19 @@ class Shift:
     stability_index: float
     is_higher: bool
 
+    @property
+    def matters(self) -> bool:
+        """Whether it is both large and hardly chance, in a log that is not too small to tell.
+
+        Of a million sequences any distance is significant, so it takes ``MIN_DISTANCE``; of a few
+        all may be anomalies, so it takes ``MIN_SEQUENCES``.
+        """
+        return (
+            self.distance >= MIN_DISTANCE
+            and self.p_value <= SIGNIFICANCE
+            and self.n_sequences >= MIN_SEQUENCES
+        )
+
 
 @dataclass(frozen=True)
 class UnknownTemplate:
@@ -137,12 +150,10 @@ class Drift:
     def warning(self) -> str | None:
         """One line if the log no longer looks like the calibration's: what, how sure, what to do.
 
-        It takes both a distance of ``MIN_DISTANCE`` and significance, as of a million sequences any
-        distance is significant, and ``MIN_SEQUENCES``, as of a few all may be anomalies.
+        It is the shift of the scores that decides; see ``Shift.matters``.
         """
         shift = self.shift
-        is_far = shift.distance >= MIN_DISTANCE and shift.p_value <= SIGNIFICANCE
-        if not is_far or shift.n_sequences < MIN_SEQUENCES:
+        if not shift.matters:
             return None
         way = "higher" if shift.is_higher else "lower"
         told = (

@@ -91,7 +91,7 @@ class Update:
             most = max(found.n_sequences for found in self.left)
             told.append(
                 f"{len(self.left):,} templates stay unknown: none is in more than {most:,} "
-                "sequences (setting adopt_share)"
+                f"sequences (setting adopt_share; never fewer than {FEWEST})"
             )
         told.append(self._learning())
         told.append(f"after, the new calibration's later half: {_describe(self.after)}")
