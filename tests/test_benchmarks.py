@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -127,3 +128,32 @@ def test_a_release_changes_what_its_share_of_sessions_writes(benchmark, kind, n_
     assert 15 < len(changed) < 45
     assert len(new.lines) - len(old.lines) == n_more * len(changed)
     assert drift.release(old, kind, 0.0, seed=2).lines.to_list() == old.lines.to_list()
+
+
+def test_contaminated_parts_hold_their_share_of_anomalies_and_no_session_twice(benchmark):
+    contamination = benchmark("contamination")
+    pool = oddlog.Sequences.from_ids([[1]] * 200, labels=[""] * 180 + ["fault"] * 20)
+    bench = contamination.Bench(pool, (100, 20, 40), pool, None)
+    parts = contamination.contaminated(bench, 0.1, seed=0)
+    assert [(len(part), int(part.anomalous.sum())) for part in parts] == [
+        (100, 10),
+        (20, 2),
+        (40, 4),
+    ]
+    assert pl.concat([part.keys for part in parts]).is_unique().all()
+
+
+def test_more_contamination_only_replaces_normal_sessions(benchmark):
+    contamination = benchmark("contamination")
+    pool = oddlog.Sequences.from_ids([[1]] * 200, labels=[""] * 180 + ["fault"] * 20)
+    bench = contamination.Bench(pool, (100, 20, 40), pool, None)
+    clean, poisoned = (contamination.contaminated(bench, share, 0)[1] for share in (0.0, 0.1))
+    kept = poisoned.keys.filter(~poisoned.anomalous)
+    assert set(kept) <= set(clean.keys)
+
+
+def test_recall_is_read_at_the_threshold_that_realises_the_rate(benchmark):
+    normal, odd = [float(i) for i in range(100)], [97.5, 98.5, 200.0]
+    truth = np.array([False] * 100 + [True] * 3)
+    found = benchmark("contamination").recall_at(np.array(normal + odd), truth, 0.01)
+    assert found == pytest.approx(2 / 3)
