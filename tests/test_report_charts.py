@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
 import numpy as np
@@ -155,6 +156,18 @@ def test_midnight_is_named_by_its_day():
     texts = [tick.text for tick in time_ticks(MARCH, MARCH + DAY_US)]
     assert "03-03" in texts
     assert "12:00" in texts
+
+
+def test_runs_of_one_day_are_named_by_the_clock():
+    begin = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    times = [begin, begin + timedelta(seconds=30)]
+    runs = tuple(FlagRate(50, 1, 0.02, 0.0, 0.1, time, time) for time in times)
+    assert [tick.text for tick in rates(runs, 0.01).x_ticks] == ["08:00:00", "08:00:30"]
+
+
+def test_runs_without_times_are_named_by_their_first_sequence():
+    runs = tuple(FlagRate(n, 1, 0.02, 0.0, 0.1) for n in (1000, 500, 500))
+    assert [tick.text for tick in rates(runs, 0.01).x_ticks] == ["1", "1,001", "1,501"]
 
 
 def test_rates_that_are_surely_above_the_asked_one_can_be_told():

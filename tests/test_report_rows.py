@@ -86,7 +86,7 @@ def test_a_sequence_without_culprits_has_no_message():
 @given(st.integers(1, 400), st.lists(st.integers(0, 399), max_size=8), st.integers(0, 40))
 def test_every_line_is_shown_or_counted(n, places, most):
     culprits = [culprit(place) for place in sorted({place % n for place in places})]
-    (row,) = rows_of(windows(n), [culprits], Limits(lines=most))
+    (row,) = rows_of(windows(n), [culprits], Limits(lines=most, culprits=8))
     assert len(row.lines) + sum(line.n_skipped for line in row.lines) + row.n_after == n
     assert row.n_marked == len(culprits)
 

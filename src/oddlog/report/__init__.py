@@ -7,6 +7,7 @@ the escaping.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -133,11 +134,7 @@ def _first_of_bin(rows: list[Row]) -> dict[int, int]:
 
 
 def _also_counts(rows: list[Row]) -> dict[str, int]:
-    names = {name: 0 for row in rows for name in row.also}
-    for row in rows:
-        for name in row.also:
-            names[name] += 1
-    return names
+    return dict(Counter(name for row in rows for name in row.also).most_common())
 
 
 def _span(table: pl.DataFrame) -> tuple[Any, Any]:

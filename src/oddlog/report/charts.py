@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,21 +245,28 @@ def rates(runs: tuple[FlagRate, ...], asked: float) -> Chart:
     """
     top, y_ticks = rate_axis(max(asked, *(run.high for run in runs)))
     width = 100 / len(runs)
-    spans, starts, number = [], [], 1
+    starts, spans = _starts(runs), []
     for i, run in enumerate(runs):
-        start = f"{number:,}" if run.first_time is None else str(run.first_time)[5:16]
-        number += run.n_sequences
-        starts.append((i * width, start))
         told = (
-            f"{run.n_sequences:,} sequences from {start}: {run.n_flagged:,} flagged, "
+            f"{run.n_sequences:,} sequences from {starts[i]}: {run.n_flagged:,} flagged, "
             f"{run.rate:.2%} (95 % interval {run.low:.2%} to {run.high:.2%})"
         )
         low, value, high = (100 * rate / top for rate in (run.low, run.rate, run.high))
         spans.append(Span((i + 0.5) * width, low, value, high, told))
     return Chart(
         label="Realised share of flagged sequences over time, with intervals, and the asked rate",
-        x_ticks=thinned(starts, room=20),
+        x_ticks=thinned(((i * width, start) for i, start in enumerate(starts)), room=20),
         y_ticks=y_ticks,
         spans=tuple(spans),
         asked=100 * asked / top,
     )
+
+
+def _starts(runs: tuple[FlagRate, ...]) -> list[str]:
+    """Return when each run began, by the clock alone within a day; without times its number."""
+    times = [run.first_time for run in runs if run.first_time is not None]
+    if len(times) < len(runs):
+        ends = np.cumsum([run.n_sequences for run in runs]).tolist()
+        return ["1", *(f"{end + 1:,}" for end in ends[:-1])]
+    shown = slice(11, 19) if times[-1] - times[0] < timedelta(days=1) else slice(5, 16)
+    return [str(time)[shown] for time in times]

@@ -36,7 +36,7 @@ class Limits:
 
     sequences: int = 500
     lines: int = 60
-    culprits: int = 8
+    culprits: int = 3
     characters: int = 1000
     text: int = 1_000_000
 
