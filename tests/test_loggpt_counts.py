@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from known_loggpt import sessions
 from oddlog.detectors.loggpt import LogGPT, LogGPTConfig
-from oddlog.detectors.loggpt.counting import count_weights, judged_marks
-from oddlog.detectors.loggpt.strings import EXACT, counted
-from oddlog.detectors.loggpt.suspects import Odd, Suspects, of_counts
-from oddlog.detectors.loggpt.tail import PRIOR_WEIGHT, Tail
+from oddlog.detectors.loggpt.counting import count_weights
 from oddlog.encode import BEGIN, END, ENTRY_OF_MARK, HIDDEN, UNKNOWN, Vocabulary
+from oddlog.nn.strings import EXACT, counted, judged_marks
+from oddlog.nn.suspects import Odd, Suspects, of_counts
+from oddlog.nn.tail import PRIOR_WEIGHT, Tail
 from oddlog.run import Run
 
 VOCABULARY = Vocabulary(np.array([10, 20, 30], dtype=np.int32))  # tokens 5, 6, 7

@@ -1,1 +1,1 @@
-"""The torch code that the neural detectors share: device, batches, ranks, the training loop."""
+"""What the neural detectors share: strings of tokens, batches, ranks, the training loop, device."""

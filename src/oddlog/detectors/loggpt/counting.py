@@ -23,26 +23,12 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.detectors.loggpt.model import Batch, language_model_task
-from oddlog.detectors.loggpt.strings import N_COUNT_MARKS, WHOLE, marks_of
-from oddlog.events import Sequences
 from oddlog.nn.batches import Distinct, share_pasts
+from oddlog.nn.strings import N_COUNT_MARKS
 from oddlog.nn.training import Stage, Task
 
-MIN_SHARE = 0.05
-"""Least share of training windows with a pair of marks for its windows to be judged."""
 N_EPOCHS = 30
 """Validations in a training, if there are steps enough: small logs make several passes in each."""
-
-
-def judged_marks(train: Sequences) -> NDArray[np.bool_]:
-    """Return (4,) of which pairs of marks the windows are judged; see ``marks_of``.
-
-    Whole sessions, if training has enough of them; what has been counted so far in one that goes on
-    is not to be held against them, and where a log stops is not where another one does. Windows of
-    lines or of time are no sessions, and are judged by whatever marks they bear.
-    """
-    enough = np.bincount(marks_of(train), minlength=4) >= MIN_SHARE * len(train)
-    return enough & (np.arange(4) == WHOLE) if enough[WHOLE] else enough
 
 
 def count_weights(strings: Distinct) -> NDArray[np.float32]:

@@ -51,7 +51,7 @@ from oddlog.detectors.loggpt.adapt import (
     to_arrays,
 )
 from oddlog.detectors.loggpt.config import SECOND_STAGE, LogGPTConfig
-from oddlog.detectors.loggpt.counting import counting_stage, judged_marks
+from oddlog.detectors.loggpt.counting import counting_stage
 from oddlog.detectors.loggpt.model import (
     expect,
     judge,
@@ -59,15 +59,15 @@ from oddlog.detectors.loggpt.model import (
     new_network,
 )
 from oddlog.detectors.loggpt.reward import Strings, learn_reward
-from oddlog.detectors.loggpt.strings import N_COUNT_MARKS, Encoded, counted, in_order, marks_of
-from oddlog.detectors.loggpt.suspects import Odd, of_counts, of_order
-from oddlog.detectors.loggpt.tail import Tail
 from oddlog.encode import FIRST_CANDIDATE, UNKNOWN, Vocabulary
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.batches import Distinct
 from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
+from oddlog.nn.strings import N_COUNT_MARKS, Encoded, counted, in_order, judged_marks, marks_of
+from oddlog.nn.suspects import Odd, of_counts, of_order
+from oddlog.nn.tail import Tail
 from oddlog.nn.training import Stage, run_stage
 from oddlog.run import Run
 
@@ -105,7 +105,7 @@ class LogGPT:
     the higher of two: of its worst event, and of its counts, where a window scores the worst
     surprise of its counts plus the mean one, so that among windows with one unseen template those
     rank first in which the rest is odd too. The counts of a session that
-    may still go on are not judged (``counting.judged_marks``).
+    may still go on are not judged (``strings.judged_marks``).
 
     Measures: ``surprise`` and ``rank`` (m,), ``end_surprise`` and ``end_rank`` (n,), 0 where the
     window does not hold its end, and ``worst_rank`` (n,) for the paper's rule.

@@ -35,6 +35,8 @@ N_COUNT_MARKS = 2
 WHOLE = 3
 EXACT = 8
 """Counts up to here are told apart; higher ones by a factor of 2 ** (1 / 3)."""
+MIN_SHARE = 0.05
+"""Least share of training windows with a pair of marks for its windows to be judged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,17 @@ def counted(sequences: Sequences, vocabulary: Vocabulary, context: int) -> Encod
 def marks_of(sequences: Sequences) -> NDArray[np.int64]:
     """Return (n,) which of the four pairs of marks each window bears; ``WHOLE`` sessions, both."""
     return 2 * sequences.starts.astype(np.int64) + sequences.ends
+
+
+def judged_marks(train: Sequences) -> NDArray[np.bool_]:
+    """Return (4,) of which pairs of marks the windows are judged; see ``marks_of``.
+
+    Whole sessions, if training has enough of them; what has been counted so far in one that goes on
+    is not to be held against them, and where a log stops is not where another one does. Windows of
+    lines or of time are no sessions, and are judged by whatever marks they bear.
+    """
+    enough = np.bincount(marks_of(train), minlength=4) >= MIN_SHARE * len(train)
+    return enough & (np.arange(4) == WHOLE) if enough[WHOLE] else enough
 
 
 def _is_shown(occurrence: NDArray[np.int64]) -> NDArray[np.bool_]:

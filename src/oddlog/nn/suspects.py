@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from oddlog.detectors.loggpt.strings import N_COUNT_MARKS, Encoded
-from oddlog.detectors.loggpt.tail import QUANTILE
 from oddlog.encode import END
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation
+from oddlog.nn.strings import N_COUNT_MARKS, Encoded
+from oddlog.nn.tail import QUANTILE
 
 N_CULPRITS = 5
 ODD = -np.log1p(-QUANTILE)
