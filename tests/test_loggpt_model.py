@@ -21,9 +21,9 @@ from oddlog.detectors.loggpt.model import (
     next_event_loss,
     target_weights,
 )
+from oddlog.distinct import find_distinct
 from oddlog.encode import BEGIN, END, HIDDEN, N_MARKS, PAD, UNKNOWN, Chunks, Vocabulary
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
-from oddlog.nn.batches import find_distinct
 from oddlog.nn.device import load_parameters, seed_torch
 from oddlog.run import Run
 

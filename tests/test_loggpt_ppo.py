@@ -21,8 +21,8 @@ from oddlog.detectors.loggpt.ppo import (
     roll_out,
     to_draw,
 )
+from oddlog.distinct import find_distinct
 from oddlog.encode import BEGIN, END, FIRST_CANDIDATE, N_MARKS, PAD, UNKNOWN, Chunks
-from oddlog.nn.batches import find_distinct
 from oddlog.nn.device import seed_torch
 
 A, B, C = range(N_MARKS, N_MARKS + 3)

@@ -11,8 +11,8 @@ from oddlog.detectors.loggpt.reference import (
     sequence_loss,
     sequences_in_order,
 )
+from oddlog.distinct import find_distinct
 from oddlog.encode import BEGIN, END, N_MARKS, Chunks
-from oddlog.nn.batches import find_distinct
 
 A, B, C = range(N_MARKS, N_MARKS + 3)
 LN2 = math.log(2)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from oddlog.distinct import Distinct, find_distinct
 from oddlog.encode import (
     BEGIN,
     END,
@@ -29,7 +30,6 @@ from oddlog.encode import (
     cut_into_chunks,
 )
 from oddlog.events import Sequences
-from oddlog.nn.batches import Distinct, find_distinct
 
 N_COUNT_MARKS = 2
 WHOLE = 3

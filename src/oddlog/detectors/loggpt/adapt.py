@@ -20,9 +20,9 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage
 from oddlog.detectors.loggpt.model import language_model_task, new_network
+from oddlog.distinct import Distinct
 from oddlog.encode import UNKNOWN
 from oddlog.events import Sequences
-from oddlog.nn.batches import Distinct
 from oddlog.nn.device import seed_torch
 from oddlog.nn.training import Stage, run_stage
 from oddlog.run import Run

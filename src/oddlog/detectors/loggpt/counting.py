@@ -23,7 +23,7 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.detectors.loggpt.model import Batch, language_model_task
-from oddlog.nn.batches import Distinct, share_pasts
+from oddlog.distinct import Distinct, share_pasts
 from oddlog.nn.strings import N_COUNT_MARKS
 from oddlog.nn.training import Stage, Task
 

@@ -59,11 +59,11 @@ from oddlog.detectors.loggpt.model import (
     new_network,
 )
 from oddlog.detectors.loggpt.reward import Strings, learn_reward
+from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE, UNKNOWN, Vocabulary
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
-from oddlog.nn.batches import Distinct
 from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
 from oddlog.nn.strings import N_COUNT_MARKS, Encoded, counted, in_order, judged_marks, marks_of
 from oddlog.nn.suspects import Odd, of_counts, of_order

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
+from oddlog.distinct import Distinct, batch_ranges, share_pasts
 from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
-from oddlog.nn.batches import Distinct, batch_ranges, pad, share_pasts, shuffled_batches
+from oddlog.nn.batches import pad, shuffled_batches
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
 

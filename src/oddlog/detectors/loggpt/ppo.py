@@ -47,8 +47,9 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 from oddlog.detectors.loggpt.config import PPOConfig
 from oddlog.detectors.loggpt.generate import continue_strings, ends_of, without_end
 from oddlog.detectors.loggpt.model import candidate_logits
+from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE, PAD
-from oddlog.nn.batches import Distinct, pad, shuffled_batches
+from oddlog.nn.batches import pad, shuffled_batches
 from oddlog.nn.ranks import surprise_and_rank
 
 

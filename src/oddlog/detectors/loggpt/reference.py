@@ -29,8 +29,9 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 from oddlog.detectors.loggpt.config import ReferenceConfig
 from oddlog.detectors.loggpt.generate import beam_sample
 from oddlog.detectors.loggpt.model import candidate_logits
+from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE
-from oddlog.nn.batches import Distinct, pad
+from oddlog.nn.batches import pad
 from oddlog.nn.ranks import surprise_and_rank
 
 SHORTEST = 3

@@ -23,8 +23,8 @@ from transformers.models.gpt2 import GPT2LMHeadModel
 from oddlog.detectors.loggpt import margin, ppo, reference
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.detectors.loggpt.model import judge, language_model_task, target_weights
+from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE
-from oddlog.nn.batches import Distinct
 from oddlog.nn.training import Stage, Task, run_stage
 from oddlog.run import Run
 

@@ -1,0 +1,110 @@
+"""Token strings reduced to the distinct ones: logs repeat themselves, and each is computed once.
+
+Apart from ``nn``, whose batches are made of them, so that detectors without a network can use them
+and import no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oddlog.encode import Chunks
+
+
+@dataclass(frozen=True, eq=False)
+class Distinct:
+    """The distinct token strings among c chunks, by rising length.
+
+    Attributes:
+        tokens: (t,) int64, the distinct strings one after the other.
+        offsets: (d + 1,) int64.
+        counts: (d,) int64, how often each occurs.
+        of_chunk: (c,) int64, the distinct string that each chunk is.
+    """
+
+    tokens: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    of_chunk: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(d,) number of tokens in each string, rising."""
+        return np.diff(self.offsets)
+
+
+def find_distinct(tokens: NDArray[np.int64], chunks: Chunks) -> Distinct:
+    """Reduce chunks of a flat token array to the distinct strings, comparing whole strings."""
+    strings, counts = [], []
+    of_chunk = np.empty(len(chunks.sizes), dtype=np.int64)
+    n_found = 0
+    for size in np.unique(chunks.sizes):
+        members = np.flatnonzero(chunks.sizes == size)
+        block = tokens[chunks.begins[members, None] + np.arange(size)]  # (members, size)
+        narrow = np.ascontiguousarray(block.astype(np.int32))
+        rows = narrow.view(np.dtype((np.void, narrow.dtype.itemsize * int(size)))).ravel()
+        _, first, inverse, count = np.unique(
+            rows, return_index=True, return_inverse=True, return_counts=True
+        )
+        strings.append(block[first].ravel())
+        counts.append(count)
+        of_chunk[members] = n_found + inverse
+        n_found += len(first)
+    all_counts = np.concatenate(counts) if counts else np.empty(0, dtype=np.int64)
+    sizes = np.repeat(np.unique(chunks.sizes), [len(count) for count in counts])
+    return Distinct(
+        tokens=np.concatenate(strings) if strings else np.empty(0, dtype=np.int64),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        counts=all_counts,
+        of_chunk=of_chunk,
+    )
+
+
+def share_pasts(strings: Distinct) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count, for each token, how many strings agree with its own up to and including it.
+
+    The strings form a tree of pasts; these are the numbers on its edges. Pasts are compared by a
+    64-bit hash: among ten million tokens two would be confused with a chance of 1 in 300,000.
+
+    Returns:
+        (t,) the distinct strings, and (t,) the strings with their repeats, beside ``tokens``.
+    """
+    past = np.zeros(len(strings), dtype=np.uint64)
+    hashes = np.empty(len(strings.tokens), dtype=np.uint64)
+    longest = int(strings.lengths.max(initial=0))
+    for position in range(longest):  # one turn per column, not per string
+        first = np.searchsorted(strings.lengths, position, side="right")
+        place = strings.offsets[first:-1] + position
+        past[first:] = _mix(past[first:] * _ODD + strings.tokens[place].astype(np.uint64) + _ONE)
+        hashes[place] = past[first:]
+    _, edge, n_strings = np.unique(hashes, return_inverse=True, return_counts=True)
+    n_all = np.bincount(edge, weights=np.repeat(strings.counts, strings.lengths))
+    return n_strings[edge], n_all[edge].astype(np.int64)
+
+
+_ONE, _ODD, _SHIFT = np.uint64(1), np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return (values ^ (values >> _SHIFT)) * np.uint64(0xBF58476D1CE4E5B9)
+
+
+def batch_ranges(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[slice]:
+    """Yield runs of strings of rising length whose padded size stays within ``max_tokens``.
+
+    A single string longer than that is a batch of its own.
+    """
+    begin = 0
+    while begin < len(lengths):
+        end = begin + 1
+        while end < len(lengths) and (end + 1 - begin) * lengths[end] <= max_tokens:
+            end += 1
+        yield slice(begin, end)
+        begin = end
