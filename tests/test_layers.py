@@ -6,7 +6,7 @@ from importlib import import_module
 
 import oddlog
 
-HEAVY = ("torch", "transformers", "polars")
+HEAVY = ("torch", "transformers", "polars", "rapidfuzz", "sklearn")
 IMPORT = "import oddlog"
 HELP = """
 import contextlib, io, sys

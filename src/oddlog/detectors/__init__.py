@@ -25,6 +25,13 @@ DETECTORS: dict[str, str] = {
     "counts": "oddlog.detectors.counts:Counts",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
 }
+EXTRAS = {
+    "torch": "torch",
+    "transformers": "torch",
+    "rapidfuzz": "classic",
+    "sklearn": "classic",
+}
+"""Packages that some detectors need, and the extra of oddlog that installs each."""
 BASELINES = ("new_event", "key_set", "counts")
 
 
@@ -120,8 +127,8 @@ def detector_class(name: str) -> type[Detector]:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("torch", "transformers"):
+        if package not in EXTRAS:
             raise
         raise ConfigError(
-            f"detector {name!r} needs {package}: pip install 'oddlog[torch]'"
+            f"detector {name!r} needs {package}: pip install 'oddlog[{EXTRAS[package]}]'"
         ) from None
