@@ -155,7 +155,8 @@ def check_no_leak(*parts: Sequences) -> None:
     Raises:
         ConfigError: Two parts share one; it says which.
     """
-    lines = [part.events.select("source", "line")[np.unique(part.rows)] for part in parts]
+    used = [np.flatnonzero(np.bincount(part.rows)) for part in parts]
+    lines = [p.events.select("source", "line")[rows] for p, rows in zip(parts, used, strict=True)]
     found = _first_shared(lines, ["source", "line"])
     if found is not None:
         (source, line), here, there = found
