@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import random
 import re
@@ -26,6 +25,8 @@ from typing import Any
 import polars as pl
 from drain3.drain import Drain
 from drain3.masking import AbstractMaskingInstruction, LogMasker
+from records import append, source
+from render import insert, markdown
 
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.formats import LAYOUTS, read_events
@@ -343,28 +344,12 @@ def successive(messages: pl.Series, steps: list[tuple[str, str]]) -> pl.Series:
 # Output
 
 
-def markdown(rows: list[Row]) -> str:
-    head = list(rows[0])
-    body = [[shown(row[name]) for name in head] for row in rows]
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def shown(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}" if value < 10 else f"{value:.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def insert(document: Path, name: str, table: str) -> None:
-    """Put a table between ``<!-- name -->`` and ``<!-- /name -->``."""
-    text = document.read_text(encoding="utf-8")
-    mark = re.compile(rf"(?s)(<!-- {name} -->\n).*?(<!-- /{name} -->)")
-    if not mark.search(text):
-        raise SystemExit(f"{document}: no marks <!-- {name} --> ... <!-- /{name} -->")
-    document.write_text(mark.sub(lambda m: f"{m[1]}{table}\n{m[2]}", text), encoding="utf-8")
 
 
 def main() -> None:
@@ -383,14 +368,14 @@ def main() -> None:
     rows = list(commands[arguments.command]())
     if arguments.command == "accuracy":
         rows = with_mean(rows)
-    table = markdown(rows)
+    head = list(rows[0])
+    table = markdown(head, [[shown(row[name]) for name in head] for row in rows])
     print(table)
     if arguments.into:
         insert(arguments.into, arguments.command, table)
     if arguments.out:
-        stamp = {"benchmark": arguments.command, "drain3": version("drain3")}
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(stamp | row) + "\n" for row in rows)
+        stamp = {"benchmark": arguments.command, "drain3": version("drain3"), **source()}
+        append(arguments.out, [stamp | row for row in rows])
 
 
 if __name__ == "__main__":
