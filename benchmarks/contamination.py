@@ -12,7 +12,6 @@ test of a log and seed is the same for every share. ``python benchmarks/table.py
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,23 +21,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from protocols import hdfs_halves, mark_ends, mine
+from records import RESULTS, append, read, source
 
 from oddlog import Run, Sequences
 from oddlog.config import parse_assignments
-from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
+from oddlog.datasets import IdDataset, attach_labels, open_dataset
 from oddlog.demo import SESSION
-from oddlog.drain import DrainConfig, Novelties, Templates
-from oddlog.endings import Silences, log_ends
+from oddlog.drain import Templates
 from oddlog.formats import read_events
 from oddlog.group import Window, group
-from oddlog.masks import masks_for
 from oddlog.pipeline import fit_sequences, make_config
-from oddlog.pipeline.prepare import with_templates
 from oddlog.simulate import simulate, write
-from oddlog.split import cut_sessions_by_time
 
-OUT = Path(__file__).parent / "results" / "contamination.jsonl"
-RATE = 0.01
+OUT = RESULTS / "contamination.jsonl"
+LAYOUT = "syslog5424"  # of the simulated log
 CASES = (  # (true, assumed), what matters most first
     (0.0, 0.0),
     (0.03, 0.0),
@@ -63,13 +60,14 @@ class Bench:
         pool: Sequences to learn from.
         sizes: How many of them go into training, validation and calibration.
         test: Sequences to score.
-        templates: What the ids of both stand for; None where they have none yet.
+        mined: What the ids of both stand for, or the name of the layout of lines whose templates
+            are still to be mined.
     """
 
     pool: Sequences
     sizes: tuple[int, int, int]
     test: Sequences
-    templates: Templates | None
+    mined: Templates | str
 
 
 def hdfs_full(folder: Path, seed: int) -> Bench:
@@ -87,15 +85,8 @@ def hdfs_full(folder: Path, seed: int) -> Bench:
 
 def hdfs_raw(folder: Path, seed: int) -> Bench:
     """Cut the raw sample in time at half of its sessions; the first half is the pool."""
-    dataset = open_dataset("hdfs_raw", folder)
-    assert isinstance(dataset, RawDataset)
-    assert dataset.labels is not None
-    events, _ = read_events(dataset.path, dataset.layout)
-    sequences, _ = group(events, Window(by="session"))
-    sequences, _ = attach_labels(sequences, read_labels(dataset.labels))
-    halves, _ = cut_sessions_by_time(sequences, [0.5, 0.5])
-    early, late = (sequences.take(half) for half in halves)
-    return Bench(early, (2600, 400, 1000), late, None)
+    early, late, layout = hdfs_halves(folder)
+    return Bench(early, (2600, 400, 1000), late, layout)
 
 
 def simulated(folder: Path, seed: int) -> Bench:
@@ -105,10 +96,10 @@ def simulated(folder: Path, seed: int) -> Bench:
         truth = simulate(n, anomaly_share=share, seed=number + seed)
         with tempfile.TemporaryDirectory() as out:
             log, *_ = write(truth, Path(out))
-            events, _ = read_events(log, "syslog5424", session_by=SESSION)
+            events, _ = read_events(log, LAYOUT, session_by=SESSION)
         sequences, _ = group(events, Window(by="session"))
         logs.append(attach_labels(sequences, truth.labels)[0])
-    return Bench(logs[0], (2200, 300, 850), logs[1], None)
+    return Bench(logs[0], (2200, 300, 850), logs[1], LAYOUT)
 
 
 BENCHES = {"hdfs-raw": hdfs_raw, "hdfs-full": hdfs_full, "simulated": simulated}
@@ -129,22 +120,12 @@ def contaminated(bench: Bench, share: float, seed: int) -> list[Sequences]:
     return parts
 
 
-def prepared(
-    bench: Bench, parts: Sequence[Sequences]
-) -> tuple[list[Sequences], Sequences, Templates]:
+def prepared(bench: Bench, parts: list[Sequences]) -> tuple[list[Sequences], Sequences, Templates]:
     """Mine templates and silences from the training part, anomalies in it included."""
-    if bench.templates is not None:
-        return list(parts), bench.test, bench.templates
-    names = masks_for("hdfs" if "blk_-" in str(bench.pool.keys[0]) else "generic")
-    config = DrainConfig.model_validate({"masks": names})
-    templates = Templates(config)
-    templates.learn(parts[0].events["message"])
-    templates.freeze()
-    novel = Novelties(config)
-    *known, test = (with_templates(part, templates, novel) for part in (*parts, bench.test))
-    silences = Silences.of(known[0])
-    ends = log_ends(bench.pool.events)  # what follows is not known when the model is fitted
-    return [silences.mark(part, ends) for part in known], silences.mark(test), templates
+    if isinstance(bench.mined, Templates):
+        return parts, bench.test, bench.mined
+    known, test, templates = mine(parts, bench.test, bench.mined)
+    return *mark_ends(known, test, bench.pool), templates
 
 
 def recall_at(scores: NDArray, anomalous: NDArray[np.bool_], realised: float) -> float:
@@ -168,6 +149,7 @@ def run_case(
     pipeline = fit_sequences(unlabelled, templates=templates, config=config, run=Run(seed))
     learned = pipeline.trimmed.filter(pipeline.trimmed["part"] != "calibration")["key"]
     n_odd = len(odd_keys[0]) + len(odd_keys[1])
+    measured = source()
     records = []
     for name, judge in {pipeline.detector.name: pipeline.judge, **pipeline.baselines}.items():
         scores = judge.detector.score(test.without_labels()).sequence
@@ -191,6 +173,7 @@ def run_case(
                     f"{rate:.4f}": recall_at(scores, test.anomalous, rate)
                     for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
                 },
+                **measured,
                 "_scores": scores,
             }
         )
@@ -205,8 +188,7 @@ def run_seed(
     out: Path,
 ) -> None:
     """Run what is not there yet; the clean case first, as its realised rates are the others'."""
-    known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    own = [record for record in known if (record["log"], record["seed"]) == (name, seed)]
+    own = [record for record in read(out) if (record["log"], record["seed"]) == (name, seed)]
     there = {(record["true"], record["assumed"], record["detector"]) for record in own}
     asked = make_config(settings, "benchmark").detector
     clean = {r["detector"]: r["realised"] for r in own if (r["true"], r["assumed"]) == CASES[0]}
@@ -224,8 +206,7 @@ def run_seed(
             at = recall_at(record.pop("_scores"), bench.test.anomalous, rate)
             record |= {"log": name, "clean_realised": rate, "recall_at_clean_realised": at}
             print(_headline(record), flush=True)
-        with out.open("a") as file:
-            file.write("".join(json.dumps(record) + "\n" for record in new))
+        append(out, new)
 
 
 def _headline(record: Mapping[str, Any]) -> str:
@@ -248,7 +229,6 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=len(CASES), help="only the first of them")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     settings = parse_assignments(arguments.set)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in arguments.logs:

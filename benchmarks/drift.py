@@ -17,7 +17,6 @@ goes to benchmarks/results/drift.jsonl; what is there is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import tempfile
@@ -28,9 +27,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from honest import RESULTS, source
 from numpy.typing import NDArray
 from protocols import PROTOCOLS
+from records import RESULTS, Record, append, read, source
+from render import insert, markdown, span
 
 import oddlog
 from oddlog.datasets import attach_labels
@@ -41,7 +41,6 @@ from oddlog.pipeline import Judge, Pipeline, make_config, update_pipeline
 from oddlog.run import Run
 from oddlog.simulate import Simulation, simulate, write
 
-Record = dict[str, Any]
 FILE = RESULTS / "drift.jsonl"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "drift.md"
 N_LEARNED, N_TEST, FAULTY, RELEASED = 3000, 4000, 0.2, 0.2
@@ -188,7 +187,7 @@ def measure_real(name: str) -> Iterator[Record]:
     for rule in BASELINES:
         cls = detector_class(rule)
         detector = cls(cls.Config())
-        train, valid, calibration = (part.without_labels() for part in cut.parts)
+        train, valid, calibration = cut.learned(detector.learns_from)
         detector.fit(train, valid, Run())
         known = detector.score(calibration).sequence
         found = detector.score(cut.test.without_labels()).sequence
@@ -205,38 +204,19 @@ def measure_real(name: str) -> Iterator[Record]:
                 }  # fmt: skip
 
 
-def records() -> list[Record]:
-    """Return what was measured so far."""
-    return [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.exists() else []
-
-
 def add(found: Iterable[Record]) -> None:
     """Append records, all or none."""
     where = source()
-    lines = [json.dumps({**record, **where}) for record in found]
-    with FILE.open("a") as file:
-        file.write("\n".join([*lines, ""]))
+    append(FILE, [{**record, **where} for record in found])
 
 
 def run_seeds(part: str, n_seeds: int, measure: Callable[[int, Path], Iterator[Record]]) -> None:
     """Measure the seeds that are not there yet."""
-    done = {record["seed"] for record in records() if record["part"] == part}
+    done = {record["seed"] for record in read(FILE) if record["part"] == part}
     for seed in (seed for seed in range(1, n_seeds + 1) if seed not in done):
         with tempfile.TemporaryDirectory() as folder:
             add(measure(seed, Path(folder)))
         print(f"{part}: seed {seed} done", flush=True)
-
-
-def spread(values: Iterable[float]) -> str:
-    """Return mean and range."""
-    found = np.array(list(values))
-    return f"{found.mean():.3f} ({found.min():.3f}-{found.max():.3f})"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def update_table(found: list[Record]) -> str:
@@ -254,9 +234,9 @@ def update_table(found: list[Record]) -> str:
                 told = f"{way}, {contamination:.0%} faulty" if contamination else way
                 rows.append(
                     [f"`{name}`", f"{told}, {assumed:.0%} assumed" if assumed else told]
-                    + [spread(r["false_alarm_rate"] for r in part) for part in (new, old)]
-                    + [spread(r["recall"] for r in part) for part in (new, old)]
-                    + [spread(r["recall_unseen_error"] for r in new)]
+                    + [span(r["false_alarm_rate"] for r in part) for part in (new, old)]
+                    + [span(r["recall"] for r in part) for part in (new, old)]
+                    + [span(r["recall_unseen_error"] for r in new)]
                 )
     header = ["detector", "model", "false alarms, new", "old", "recall, new", "old"]
     return markdown([*header, "recall of unseen errors, new"], rows)
@@ -287,12 +267,9 @@ def real_table(found: list[Record]) -> str:
 
 def write_tables() -> None:
     """Write each table between its marks in docs/drift.md."""
-    found, text = records(), DOCUMENT.read_text()
+    found = read(FILE)
     for name, table in (("update", update_table), ("warn", warn_table), ("real", real_table)):
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n{table(found)}\n{end}{rest.partition(end)[2]}"
-    DOCUMENT.write_text(text)
+        insert(DOCUMENT, name, table(found))
 
 
 def main() -> None:
@@ -304,7 +281,7 @@ def main() -> None:
         write_tables()
     elif chosen.part == "real":
         for name in ("hdfs-raw", "hdfs-full", "bgl-raw"):
-            if not any(r.get("data") == name for r in records()):
+            if not any(r.get("data") == name for r in read(FILE)):
                 add(measure_real(name))
     else:
         measure = measure_update if chosen.part == "update" else measure_warnings

@@ -37,9 +37,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from honest import RESULTS, source
 from numpy.typing import NDArray
 from protocols import PROTOCOLS, Cut
+from records import RESULTS, Record, append, read, source
+from render import insert, markdown, spread
 
 from oddlog import Run, Sequences
 from oddlog.calibrate import calibrate
@@ -51,7 +52,6 @@ from oddlog.evaluate.decision import decide
 from oddlog.pipeline import make_config
 from oddlog.pipeline.synthetic import synthetic_auprc
 
-Record = dict[str, Any]
 REWARDS = ("none", "topk_margin", "ppo", "reference")
 ORDER = ("loggpt.reads=order",)
 PARITY_SIZES = (4500, 500)
@@ -82,7 +82,7 @@ def cut_of(name: str, seed: int) -> Cut:
 def run_variant(name: str, seed: int, reward: str, assignments: list[str], work: Path) -> Record:
     """Fit, score and judge one variant of one seed."""
     cut = cut_of(name, seed)
-    train, valid, calibration = (part.without_labels() for part in cut.parts)
+    train, valid, calibration = cut.learned("normal")
     detector = detector_of([*ORDER, *assignments, f"loggpt.reward={reward}"])
     shared = [item for item in assignments if not item.startswith(tuple(OF_STAGE_2))]
     run = Run(seed, checkpoints=checkpoints(work, name, seed, shared), resume=True)
@@ -222,14 +222,11 @@ def run_known(seed: int, variant: str, assignments: list[str], work: Path) -> Re
 
 def append_missing(out: Path, wanted: dict[str, Any], make: Callable[[], Record]) -> None:
     """Run what the file does not hold yet, and add it."""
-    lines = out.read_text().splitlines() if out.exists() else []
-    if any(wanted.items() <= _hashable(json.loads(line)).items() for line in lines):
+    if any(wanted.items() <= _hashable(record).items() for record in read(out)):
         return
     record = make()
     print(headline(record), flush=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    append(out, [record])
 
 
 def _hashable(record: Record) -> dict[str, Any]:
@@ -248,22 +245,12 @@ def headline(record: Record) -> str:
     return " ".join([*cells, *(f"{name} {record[name]}" for name in names if name in record)])
 
 
-def spread(values: Iterable[float | None], digits: int = 3) -> str:
-    """Return mean and standard deviation over seeds."""
-    array = np.array([value for value in values if value is not None], dtype=float)
-    if not len(array):
-        return "-"
-    deviation = f" ± {array.std(ddof=1):.{digits}f}" if len(array) > 1 else ""
-    return f"{array.mean():.{digits}f}{deviation}"
-
-
 def variant_table(records: list[Record]) -> str:
     """Return one row per benchmark and variant."""
-    rows = [
-        "| data | second stage | seeds | validation, synthetic | AUPRC | at 1 %: realised | recall"
-        " | at 0.5 %: realised | recall | at 0.1 %: realised | recall | paper's rule, F1 |",
-        "|" + " --- |" * 12,
-    ]
+    header = ["data", "second stage", "seeds", "validation, synthetic", "AUPRC"]
+    for rate in ("1 %", "0.5 %", "0.1 %"):
+        header += [f"at {rate}: realised", "recall"]
+    rows = []
     groups = {(record["benchmark"], record["reward"]): [] for record in records}
     for record in records:
         groups[record["benchmark"], record["reward"]].append(record)
@@ -278,52 +265,43 @@ def variant_table(records: list[Record]) -> str:
             cells.append(spread((d["false_alarm_rate"]["value"] for d in decisions), 4))
             cells.append(spread(d["recall"]["value"] for d in decisions))
         cells.append(spread(record["own_rule"]["f1"] for record in found))
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return markdown([*header, "paper's rule, F1"], rows)
 
 
 def parity_table(records: list[Record]) -> str:
     """Return one row per number of epochs."""
-    rows = ["| epochs | seeds | precision | recall | F1 |", "|" + " --- |" * 5]
+    rows = []
     for epochs in sorted({record["epochs"] for record in records}):
         rules = [record["own_rule"] for record in records if record["epochs"] == epochs]
         cells = [spread(rule[name] for rule in rules) for name in ("precision", "recall", "f1")]
-        rows.append(f"| {epochs} | {len(rules)} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append([str(epochs), str(len(rules)), *cells])
+    return markdown(["epochs", "seeds", "precision", "recall", "F1"], rows)
 
 
 def known_table(records: list[Record]) -> str:
     """Return one row per variant, and the process's own probabilities."""
-    rows = [
-        "| second stage | seeds | divergence, nats | p(ask) | p(write) | p(close) | flagged |",
-        "|" + " --- |" * 7,
-    ]
+    header = ["second stage", "seeds", "divergence, nats"]
     names = ("ask", "write", "close")
+    rows = []
     for variant in KNOWN:
         found = [record for record in records if record["variant"] == variant]
         cells = [variant, str(len(found)), spread(record["divergence"] for record in found)]
         cells += [spread(record["shares"][name][0] for record in found) for name in names]
-        cells.append(spread(record["flagged"] for record in found))
-        rows.append("| " + " | ".join(cells) + " |")
+        rows.append([*cells, spread(record["flagged"] for record in found)])
     true = [spread(record["shares"][name][1] for record in records) for name in names]
-    rows.append("| the process itself | | 0 | " + " | ".join(true) + " | 0 |")
-    return "\n".join(rows)
+    rows.append(["the process itself", "", "0", *true, "0"])
+    return markdown([*header, *(f"p({name})" for name in names), "flagged"], rows)
 
 
 TABLES = {"reward": variant_table, "parity": parity_table, "known": known_table}
 
 
 def write_tables() -> None:
-    """Write the tables between their marks."""
-    text = DOCUMENT.read_text()
+    """Write the tables of what was measured between their marks."""
     for name, make in TABLES.items():
-        path = RESULTS / f"{name}.jsonl"
-        if path.exists():
-            records = [json.loads(line) for line in path.read_text().splitlines()]
-            before, begin, rest = text.partition(f"<!-- {name}:begin -->")
-            _, end, after = rest.partition(f"<!-- {name}:end -->")
-            text = f"{before}{begin}\n{make(records)}\n{end}{after}" if end else text
-    DOCUMENT.write_text(text)
+        if records := read(RESULTS / f"{name}.jsonl"):
+            insert(DOCUMENT, name, make(records))
 
 
 def main() -> None:

@@ -5,17 +5,24 @@ python benchmarks/table.py
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
+from textwrap import fill
 
-HERE = Path(__file__).parent
-DOCUMENT = HERE.parent / "docs" / "results.md"
-README = HERE.parent / "README.md"
-MARKS = ("<!-- results:begin -->", "<!-- results:end -->")
-Record = dict[str, Any]
+from records import RESULTS, Record, read
+from render import insert, markdown, spread
+
+from oddlog.calibrate import n_needed
+from oddlog.detectors import BASELINES
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+IN_README = ("ensemble", "loggpt", "logbert", "deeplog", "ngram", "log_cluster", *BASELINES)
+DEFAULT = {"loggpt", *BASELINES}
+RATES = ((0.01, "1 %"), (0.005, "0.5 %"), (0.001, "0.1 %"))
+Blocks = Mapping[str, Mapping[str, list[Record]]]
 
 ABOUT = {
     "hdfs-full": (
@@ -30,13 +37,27 @@ ABOUT = {
         "are the test, and what lies across the cut is discarded. Templates are mined from the "
         "training part.",
     ),
+    "hdfs-labelled": (
+        "HDFS_v1 as event ids, 10 % of the sessions labelled",
+        "10 % of the sessions of each class are drawn, with their labels, nine tenths of them into "
+        "training and one into validation; 2,000 normals of the others are the calibration, and "
+        "the rest is the test. What learns from normal sequences is given the normal ones of the "
+        "same parts. Drawn at random, 95 % of the test's sessions are copies of a training session "
+        "and 99.8 % have the counts of one: `lookup` says what that alone gives.",
+    ),
+    "hdfs-few-labels": (
+        "HDFS_v1 as event ids, 1 % of the sessions labelled",
+        "As above with a tenth of the labels.",
+    ),
     "bgl-windows": (
         "Blue Gene/L, windows of 100 lines, cut in time",
-        "1,885,280 lines of the log's second half as event ids, in their order, are cut at half; "
-        "windows do not overlap and are anomalous if one of their lines is. Normal windows of the "
-        "first half are drawn into training (65 %), validation (10 %) and calibration (25 %); the "
-        "second half is the test. No rate asked of the first half holds in it: its normal windows "
-        "are others.",
+        "1,885,280 lines of the log's second half as event ids, in their order, are cut in time "
+        "into training (54 %), validation (6 %), calibration (20 %) and test (20 %), the same for "
+        "every seed; windows do not overlap and are anomalous if one of their lines is. What "
+        "learns from labels is given those of training and validation, the others their normal "
+        "windows. 6 % of the calibration's normal windows hold a template that training does not, "
+        "and 61 % of the test's last fifth: this set tells what a promised rate is worth on a "
+        "system that changes.",
     ),
     "bgl-raw": (
         "Blue Gene/L, raw lines, windows of 20, cut in time",
@@ -48,9 +69,9 @@ ABOUT = {
     ),
     "adfa": (
         "ADFA-LD, system calls of a Linux host, six kinds of attack",
-        "The 833 official training traces are drawn into training (85 %) and validation (15 %); "
-        "of the 4,372 further normal traces 1,000 are drawn as calibration, and the others are "
-        "the test, with all 746 attacks.",
+        "The 833 official training traces are drawn into training (65 %), validation (10 %) and "
+        "calibration (25 %); the 4,372 further normal traces and all 746 attacks are the test. The "
+        "further ones were recorded apart and are longer.",
     ),
     "simulated": (
         "Simulated storage cluster, eight kinds of planted fault",
@@ -70,24 +91,26 @@ CONTAMINATED = {
 }
 
 
-def spread(values: Iterable[float | None], digits: int = 3) -> str:
-    """Return mean and standard deviation over seeds."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    if len(known) == 1:
-        return f"{known[0]:.{digits}f}"
-    return f"{mean(known):.{digits}f} ± {stdev(known):.{digits}f}"
-
-
 def at(rate: float, figure: str) -> Callable[[Record], float | None]:
-    def read(record: Record) -> float | None:
+    """Return what reads a figure at an asked rate, None where the calibration is too small for it.
+
+    Nothing can be flagged then, and figures of that are none of the detector's.
+    """
+
+    def read_figure(record: Record) -> float | None:
+        if record["sizes"][2] < n_needed(rate):
+            return None
         for found in record["evaluation"]["at_rates"]:
             if found["asked"] == rate:
                 return found["decision"][figure]["value"]
         raise KeyError(rate)
 
-    return read
+    return read_figure
+
+
+def auprc(record: Record) -> float:
+    """Return the area under precision and recall, 0 where it is not defined."""
+    return record["evaluation"]["ranking"]["auprc"]["value"] or 0.0
 
 
 def measured_at(records: list[Record]) -> str:
@@ -95,7 +118,7 @@ def measured_at(records: list[Record]) -> str:
     known = {(r["version"], r["commit"][:9] + r["commit"][40:]) for r in records if r.get("commit")}
     if not known:
         return ""
-    return " Measured with " + ", ".join(f"{v} at {c}" for v, c in sorted(known)) + "."
+    return "Measured with " + ", ".join(f"{v} at {c}" for v, c in sorted(known)) + "."
 
 
 def unseen_share(record: Record) -> float:
@@ -106,72 +129,188 @@ def unseen_share(record: Record) -> float:
 
 
 def rows_by_detector(records: list[Record]) -> dict[str, list[Record]]:
+    """Return the records of each detector, in the order of their first."""
     grouped: dict[str, list[Record]] = {}
     for record in records:
         grouped.setdefault(record["detector"], []).append(record)
     return grouped
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
-    return "\n".join(lines)
+def blocks_of(records: list[Record]) -> Blocks:
+    """Return records by what they were learned from, then by detector, the best AUPRC first."""
+    titles: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: r.get("learns_from", "normal") == "labelled"):
+        if record.get("learns_from") == "labelled":
+            n, n_odd = sum(record["sizes"][:2]), sum(record["anomalous"])
+            title = f"from {n:,} labels, {n_odd:,} of them of anomalies"
+        else:
+            title = "from normal sequences"
+        titles.setdefault(title, []).append(record)
+    return {
+        title: dict(
+            sorted(
+                rows_by_detector(own).items(),
+                key=lambda named: (-mean(map(auprc, named[1])), named[0]),
+            )
+        )
+        for title, own in titles.items()
+    }
+
+
+def table(
+    blocks: Blocks,
+    header: list[str],
+    cells_of: Callable[[list[Record]], list[str] | None],
+    more: Iterable[list[str]] = (),
+) -> str:
+    """Return one row per detector, a line above each block where there are several.
+
+    Args:
+        blocks: As ``blocks_of`` gives them.
+        header: Names of the cells, without the detector's.
+        cells_of: What a detector's records say; None for no row.
+        more: Rows behind the others.
+    """
+    n_seeds = max(len(own) for block in blocks.values() for own in block.values())
+    rows = []
+    for title, block in blocks.items():
+        if len(blocks) > 1:
+            rows.append([f"*{title}*", *[""] * len(header)])
+        for name, own in block.items():
+            told = f"`{name}`" + (f", {len(own)} seeds" if len(own) < n_seeds else "")
+            cells = cells_of(own)
+            if cells is not None:
+                rows.append([told, *cells])
+    return markdown(["detector", *header], [*rows, *more])
 
 
 def main_table(records: list[Record]) -> str:
-    header = ["detector", "AUPRC"]
-    for rate in ("1 %", "0.5 %", "0.1 %"):
+    """Return ranking, and what is realised, found and worth at each asked rate."""
+    header = ["AUPRC"]
+    for _, rate in RATES:
         header += [f"realised at {rate}", "recall", "F1"]
-    rows = []
-    for name, own in rows_by_detector(records).items():
-        cells = [name, spread(r["evaluation"]["ranking"]["auprc"]["value"] for r in own)]
-        for rate in (0.01, 0.005, 0.001):
-            cells.append(spread(map(at(rate, "false_alarm_rate"), own), 4))
-            cells += [spread(map(at(rate, figure), own)) for figure in ("recall", "f1")]
-        rows.append(cells)
-    return markdown(header, rows)
+
+    def cells(own: list[Record]) -> list[str]:
+        found = [spread(map(auprc, own))]
+        for rate, _ in RATES:
+            found.append(spread(map(at(rate, "false_alarm_rate"), own), 4))
+            found += [spread(map(at(rate, figure), own)) for figure in ("recall", "f1")]
+        return found
+
+    return table(blocks_of(records), header, cells)
+
+
+def ranking_table(records: list[Record]) -> str:
+    """Return AUROC, AUPRC on the slices, and times."""
+    first, slices = records[0]["slices"], ("no_unseen_key", "known_counts")
+    names = {"no_unseen_key": "no unseen template", "known_counts": "known counts"}
+    header = ["AUROC"]
+    for key in slices:
+        known = next((r["slices"][key] for r in records if key in r["slices"]), first.get(key))
+        size = f" ({known['n_anomalous']:,} of {known['n']:,})" if known else ""
+        header.append(f"AUPRC, {names[key]}{size}")
+
+    def cells(own: list[Record]) -> list[str]:
+        found = [spread((r["evaluation"]["ranking"]["auroc"]["value"] for r in own), 4)]
+        found += [spread(r["slices"].get(key, {}).get("auprc") for r in own) for key in slices]
+        return [*found, *(spread((r[time] for r in own), 1) for time in ("fit_s", "score_s"))]
+
+    return table(blocks_of(records), [*header, "fit, s", "score, s"], cells)
 
 
 def rule_table(records: list[Record]) -> str:
-    header = ["detector", "precision", "recall", "F1", "AUROC", "AUPRC, no unseen key", "score, s"]
-    rows = []
-    for name, own in rows_by_detector(records).items():
-        rules = [record.get("own_rule", {}) for record in own]
-        cells = [name, *(spread(r.get(f) for r in rules) for f in ("precision", "recall", "f1"))]
-        cells.append(spread((r["evaluation"]["ranking"]["auroc"]["value"] for r in own), 4))
-        cells.append(spread(r["slices"]["no_unseen_key"]["auprc"] for r in own))
-        cells.append(spread((r["score_s"] for r in own), 1))
-        rows.append(cells)
-    return markdown(header, rows)
+    """Return what the detectors' own rules give, for those that have one."""
+    figures = {"precision": "precision", "recall": "recall", "f1": "F1"}
+
+    def cells(own: list[Record]) -> list[str] | None:
+        rules = [record["own_rule"] for record in own if "own_rule" in record]
+        return [spread(rule[f] for rule in rules) for f in figures] if rules else None
+
+    return table(blocks_of(records), list(figures.values()), cells)
+
+
+def command(name: str, records: list[Record]) -> str:
+    """Return how the records are made, with the detectors and settings that are not the default."""
+    n_seeds = len({record["seed"] for record in records})
+    names = list(rows_by_detector(records))
+    chosen = "" if set(names) <= DEFAULT else f" --detectors {' '.join(names)}"
+    assigned = dict.fromkeys(each for record in records for each in record.get("set", []))
+    sets = "".join(f" --set {each}" for each in assigned)
+    return f"python benchmarks/honest.py {name} --seeds {n_seeds}{chosen}{sets}"
 
 
 def section(name: str, records: list[Record]) -> str:
+    """Return all that is told of one benchmark."""
     title, about = ABOUT[name]
     first = records[0]
-    seeds = sorted({record["seed"] for record in records})
-    rules = [record for record in records if record["detector"] == "new_event"]
+    of_seed = {record["seed"]: record for record in records}
+    seeds = sorted(of_seed)
     found = first["evaluation"]
-    fits = [record["fit_s"] for record in records if record["fit_s"] is not None]
     parts = ", ".join(f"{size:,}" for size in first["sizes"])
-    assigned = "".join(f" --set {each}" for each in first.get("set", []))
+    text = f"""{about} Parts of the first seed: {parts}; test {found["n_sequences"]:,} sequences,
+{found["n_anomalous"]:,} of them anomalous; {spread(map(unseen_share, of_seed.values()), 2)} % of
+its normal ones hold a template that training does not. Mean ± standard deviation over seeds
+{seeds[0]} to {seeds[-1]}. An asked rate counts for normal sequences; the realised one is measured
+on the test; "-" where the calibration is too small for it. {first["machine"]}, one thread.
+{measured_at(records)}"""
     return f"""## {title}
 
-`python benchmarks/honest.py {name} --seeds {len(seeds)}{assigned}`
+`{command(name, records)}`
 
-{about}
-Parts of the first seed: {parts}; test {found["n_sequences"]:,} sequences, {found["n_anomalous"]:,}
-of them anomalous; {spread(map(unseen_share, rules), 2)} % of its normal ones hold a template that
-training does not. Mean ± standard deviation over seeds {seeds[0]} to {seeds[-1]}; fitting LogGPT
-and the rules took {spread(fits, 0)} s ({first["machine"]}, one thread). An asked rate counts for
-normal sequences; the realised one is measured on the test.{measured_at(records)}
+{fill(text, 100, break_long_words=False, break_on_hyphens=False)}
 
 {main_table(records)}
+{time_table(records)}
+Ranking: AUROC; AUPRC where no template is new to training, and where the counts of all templates
+are those of a training sequence besides, so that an anomaly can be known by its order alone (in
+brackets how many are anomalous, first seed); processor seconds:
 
-Each detector's own rule (no calibration: LogGPT's is the paper's top-K with K half of the training
-keys, the others' is "never seen in training"), its AUROC, its AUPRC on the sequences whose
-templates all occur in training, and the time to score the test:
+{ranking_table(records)}
+{rule_section(records)}{class_table(records)}{culprit_table(records)}"""
+
+
+def rule_section(records: list[Record]) -> str:
+    """Return the rules' table with its heading, if there is a rule."""
+    if not any("own_rule" in record for record in records):
+        return ""
+    return f"""
+Each detector's own rule, without calibration ([detectors.md](detectors.md)):
 
 {rule_table(records)}
-{class_table(records)}{culprit_table(records)}"""
+"""
+
+
+def time_table(records: list[Record]) -> str:
+    """Return what becomes of an asked 1 % in each fifth of a test that lies in time."""
+    timed = [record for record in records if "over_time" in record]
+    if not timed:
+        return ""
+    header = [
+        f"fifth {number} ({piece['n_anomalous']:,} of {piece['n']:,})"
+        for number, piece in enumerate(timed[0]["over_time"], 1)
+    ]
+
+    def cells(own: list[Record]) -> list[str]:
+        return [
+            " / ".join(
+                average([r["over_time"][i][figure] for r in own], digits)
+                for figure, digits in (("false_alarm_rate", 3), ("recall", 2))
+            )
+            for i in range(len(header))
+        ]
+
+    return f"""
+Realised rate / recall at an asked 1 % in each fifth of the test, in the order of time (in brackets
+how many are anomalous), means over seeds:
+
+{table(blocks_of(timed), header, cells)}
+"""
+
+
+def average(values: list[float | None], digits: int) -> str:
+    """Return the mean of what is known, "-" of nothing."""
+    known = [value for value in values if value is not None]
+    return f"{mean(known):.{digits}f}" if known else "-"
 
 
 def class_table(records: list[Record]) -> str:
@@ -179,33 +318,32 @@ def class_table(records: list[Record]) -> str:
     classes = sorted(records[0].get("by_class", {}))
     if len(classes) < 2:
         return ""
-    rows = [
-        [name, *(spread((r["by_class"].get(c) for r in own), 2) for c in classes)]
-        for name, own in rows_by_detector(records).items()
-    ]
-    return f"\nRecall by class at an asked 1 %:\n\n{markdown(['detector', *classes], rows)}\n"
+
+    def cells(own: list[Record]) -> list[str]:
+        return [spread((r["by_class"].get(c) for r in own), 2) for c in classes]
+
+    return f"\nRecall by class at an asked 1 %:\n\n{table(blocks_of(records), classes, cells)}\n"
 
 
 def culprit_table(records: list[Record]) -> str:
     """Return how well culprits and event scores point at labelled lines, if there are any."""
     if "lines" not in records[0]:
         return ""
-    header = ["detector", "first", "first three", "line AUPRC"]
-    figures = ("first", "first_three", "line_auprc")
-    rows = [
-        [name, *(spread(r["lines"].get(figure) for r in own) for figure in figures)]
-        for name, own in rows_by_detector(records).items()
-    ]
-    rules = [record["lines"] for record in records if record["detector"] == "new_event"]
+    figures = {"first": "first", "first_three": "first three", "line_auprc": "line AUPRC"}
+
+    def cells(own: list[Record]) -> list[str]:
+        return [spread(r["lines"].get(figure) for r in own) for figure in figures]
+
+    blind = [record["lines"] for record in {r["seed"]: r for r in records}.values()]
     by_chance = ("chance_first", "chance_first_three", "line_auprc_by_chance")
-    rows.append(["by chance", *(spread(r[figure] for r in rules) for figure in by_chance)])
-    n = spread((r["n"] for r in rules), 0)
+    chance = ["by chance", *(spread(r.get(figure) for r in blind) for figure in by_chance)]
+    n = spread((r["n"] for r in blind), 0)
     return f"""
 Culprits against line labels. First: the share of the {n} anomalous sequences, flagged or not, whose
 first culprit is a labelled line; first three: one of the first three is; line AUPRC: the lines of
 the whole test ranked by their event scores; by chance: lines picked blindly.
 
-{markdown(header, rows)}
+{table(blocks_of(records), list(figures.values()), cells, [chance])}
 """
 
 
@@ -255,32 +393,18 @@ and nothing assumed. The test of a log and seed is always the same. Mean ± stan
 """
 
 
-def load() -> dict[str, list[Record]]:
-    return {
-        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
-        for path in sorted((HERE / "results").glob("*.jsonl"))
-    }
-
-
-def write_between_marks(path: Path, text: str) -> None:
-    before, begin, rest = path.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if begin and end:
-        path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
-
-
 def main() -> None:
-    results = load()
-    parts = [section(name, results[name]) for name in ABOUT if name in results]
-    if "contamination" in results:
+    results = {path.stem: read(path) for path in sorted(RESULTS.glob("*.jsonl"))}
+    parts = [section(name, results[name]) for name in ABOUT if results.get(name)]
+    if results.get("contamination"):
         parts.append(contamination_section(results["contamination"]))
-    body = "\n".join(parts)
     DOCUMENT.write_text(
         "# Results\n\nWritten by `python benchmarks/table.py` from `benchmarks/results/`; "
-        "do not edit.\n\n" + body
+        "do not edit.\n\n" + "\n".join(parts)
     )
-    if "hdfs-full" in results:
-        write_between_marks(README, main_table(results["hdfs-full"]))
+    short = [r for r in results.get("hdfs-full", []) if r["detector"] in IN_README]
+    if short:
+        insert(README, "results", main_table(short))
 
 
 if __name__ == "__main__":
