@@ -302,11 +302,16 @@ def test_what_it_saves_is_json_and_safetensors(trained, tmp_path):
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".toml"}
 
 
+def is_pickle(head):
+    """Tell a pickle from safetensors, whose header begins the same where it has 128 bytes."""
+    return head[:1] == b"\x80" and head[1] <= 5 and head[2] > 0
+
+
 def test_no_file_that_it_saves_holds_a_pickle(trained, tmp_path):
     trained.detector.save(tmp_path)
     heads = [path.read_bytes()[:4] for path in tmp_path.rglob("*") if path.is_file()]
     assert heads
-    assert not [head for head in heads if head[:1] == b"\x80" or head[:2] == b"PK"]
+    assert not [head for head in heads if is_pickle(head) or head[:2] == b"PK"]
 
 
 def test_every_sequence_has_an_explanation_under_its_key(trained):

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oddlog.distinct import batch_ranges, find_distinct, share_pasts
-from oddlog.encode import Chunks
+from oddlog.distinct import batch_ranges, find_distinct, find_pasts, number_rows, share_pasts
+from oddlog.encode import PAD, Chunks
 
 strings = st.lists(st.lists(st.integers(5, 8), min_size=1, max_size=5), min_size=1, max_size=20)
 rising = st.lists(st.integers(1, 30), max_size=30).map(lambda lengths: np.array(sorted(lengths)))
@@ -99,3 +99,35 @@ def test_no_batch_had_room_for_the_next_string(lengths, max_tokens):
     for batch in batch_ranges(lengths, max_tokens):
         if batch.stop < len(lengths):
             assert (batch.stop + 1 - batch.start) * lengths[batch.stop] > max_tokens
+
+
+@given(strings, st.integers(1, 6))
+def test_a_token_leads_to_itself_and_what_came_before_it(lists, size):
+    distinct = distinct_of(lists)
+    pasts = find_pasts(distinct.tokens, distinct.offsets, size)
+    wanted = [
+        [PAD] * (size - i - 1) + list(string[max(0, i + 1 - size) : i + 1])
+        for string in lists_of(distinct)
+        for i in range(len(string))
+    ]
+    assert pasts.rows[pasts.of_token].tolist() == wanted
+
+
+@given(strings, st.integers(1, 6))
+def test_pasts_are_distinct_and_rise(lists, size):
+    distinct = distinct_of(lists)
+    rows = find_pasts(distinct.tokens, distinct.offsets, size).rows.tolist()
+    assert rows == sorted(map(list, {tuple(row) for row in rows}))
+
+
+def test_long_rows_of_large_numbers_are_told_apart():
+    rows = np.random.default_rng(0).integers(0, 3, (200, 12)) * 10**6
+    first, inverse = number_rows(rows)
+    assert (rows[first][inverse] == rows).all()
+    assert len(first) == len({tuple(row) for row in rows.tolist()})
+
+
+def test_of_no_tokens_there_are_no_pasts():
+    empty = np.empty(0, dtype=np.int64)
+    pasts = find_pasts(empty, np.zeros(1, dtype=np.int64), 3)
+    assert (len(pasts), pasts.of_token.tolist()) == (0, [])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oddlog.encode import Chunks
+from oddlog.encode import PAD, Chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,3 +108,73 @@ def batch_ranges(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[slice]
             end += 1
         yield slice(begin, end)
         begin = end
+
+
+@dataclass(frozen=True, eq=False)
+class Pasts:
+    """The distinct pasts of fixed length among t tokens, each with the token that it ends in.
+
+    Attributes:
+        rows: (d, size) int64: a token last, and before it what came before it in its string, with
+            ``PAD`` in front where the string has no more.
+        of_token: (t,) int64, the row of each token.
+    """
+
+    rows: NDArray[np.int64]
+    of_token: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def find_pasts(tokens: NDArray[np.int64], offsets: NDArray[np.int64], size: int) -> Pasts:
+    """Look ``size - 1`` tokens back from each token of flat strings, and find what is distinct.
+
+    Args:
+        tokens: (t,) the strings one after the other, none of them ``PAD``.
+        offsets: (n + 1,) where they begin.
+        size: Number of tokens in a row, at least 1.
+    """
+    within = np.arange(len(tokens)) - np.repeat(offsets[:-1], np.diff(offsets))
+    columns = (_shifted(tokens, within, back) for back in reversed(range(size)))
+    first, of_token = _number(columns, len(tokens), int(tokens.max(initial=0)) + 1)
+    back = np.arange(size)[::-1]  # of each column
+    place = np.maximum(first[:, None] - back, 0)
+    return Pasts(np.where(within[first, None] >= back, tokens[place], PAD), of_token)
+
+
+def _shifted(tokens: NDArray[np.int64], within: NDArray[np.int64], back: int) -> NDArray[np.int64]:
+    """Return (t,) what stands so many places before each token, ``PAD`` where nothing does."""
+    if not back:
+        return tokens
+    before = np.full(len(tokens), PAD, dtype=np.int64)
+    before[back:] = tokens[:-back]
+    before[within < back] = PAD
+    return before
+
+
+def number_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the distinct rows of small numbers, none negative, in rising order.
+
+    Returns:
+        (d,) where each distinct row stands first, and (n,) which of them each row is.
+    """
+    return _number(iter(rows.T), len(rows), int(rows.max(initial=0)) + 1)
+
+
+def _number(
+    columns: Iterator[NDArray[np.int64]], n_rows: int, n_values: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the distinct rows of columns: as many in one number as it holds, the first weighs most.
+
+    The rows themselves are never made: of ten million tokens with ten before each, only numbers.
+    """
+    number, span = np.zeros(n_rows, dtype=np.int64), 1
+    for column in columns:
+        if span > 2**62 // n_values:
+            _, number = np.unique(number, return_inverse=True)
+            span = int(number.max(initial=0)) + 1
+        number = number * n_values + column
+        span *= n_values
+    _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+    return first, inverse

@@ -23,6 +23,7 @@ DETECTORS: dict[str, str] = {
     "new_event": "oddlog.detectors.new_event:NewEvent",
     "key_set": "oddlog.detectors.key_set:KeySet",
     "counts": "oddlog.detectors.counts:Counts",
+    "ngram": "oddlog.detectors.ngram:Ngram",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
 }
 EXTRAS = {
