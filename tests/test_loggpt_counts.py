@@ -108,6 +108,14 @@ def test_nats_are_the_logarithm_of_the_share_above():
     assert tail.nats(np.array([2.0, 2.5])) == pytest.approx([np.log(10), np.log(10) + 1])
 
 
+@pytest.mark.parametrize(
+    ("start", "scale"), [(0.0, 0.0), (0.0, -1.0), (0.0, np.nan), (np.inf, 1.0), (np.nan, 1.0)]
+)
+def test_a_tail_that_no_scores_have_is_refused(start, scale):
+    with pytest.raises(ValueError, match="no tail"):
+        Tail(start, scale)
+
+
 def test_a_tail_of_equal_scores_has_the_scale_of_one_nat():
     assert Tail.of(np.full(50, 7.0)) == Tail(7.0, 1.0)
 

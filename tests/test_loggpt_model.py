@@ -423,6 +423,39 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path, vocab):
         LogGPT.load(tmp_path, "cpu")
 
 
+@pytest.fixture(scope="module")
+def with_two_readers(tmp_path_factory):
+    """Return the folder of a detector of two readers, and what its vocab.json holds."""
+    folder = tmp_path_factory.mktemp("two_readers")
+    fit(TRAIN, reads="both", count_steps=1).save(folder)
+    return folder, read_json(folder / "vocab.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_training_events", math.inf),
+        ("judged_marks", []),
+        ("judged_marks", [True, True]),
+        ("judged_marks", [[True], [True, False]]),
+        ("judged_marks", None),
+        ("tails", []),
+        ("tails", [{"start": 1.0, "scale": 1.0}]),
+        ("tails", [{"start": 1.0, "scale": 1.0}, {"start": 1.0}]),
+        ("tails", [{"start": 1.0, "scale": 1.0}, {"start": 1.0, "scale": 0.0}]),
+        ("tails", [{"start": math.nan, "scale": 1.0}, {"start": 1.0, "scale": 1.0}]),
+        ("tails", [{"start": 1.0, "scale": math.inf}, {"start": 1.0, "scale": 1.0}]),
+        ("tails", [{"start": 1.0, "scale": "wide"}, {"start": 1.0, "scale": 1.0}]),
+    ],
+    ids=str,
+)
+def test_a_damaged_second_reader_is_refused(with_two_readers, name, value):
+    folder, vocab = with_two_readers
+    (folder / "vocab.json").write_text(json.dumps(vocab | {name: value}))
+    with pytest.raises(ArtifactError, match="fit the model again"):
+        LogGPT.load(folder, "cpu")
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     with pytest.raises(ArtifactError, match="do not fit the network"):
         rebuild(fit(TRAIN), tmp_path, lambda weights: weights.pop("transformer.ln_f.bias"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,17 @@ class Tail:
     Attributes:
         start: The quantile above which it was fitted.
         scale: Mean excess above it, in the score's unit.
+
+    Raises:
+        ValueError: They are not finite, or the scale is not above 0.
     """
 
     start: float
     scale: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"no tail starts at {self.start} with a scale of {self.scale}")
 
     @classmethod
     def of(cls, scores: NDArray[np.floating]) -> Tail:

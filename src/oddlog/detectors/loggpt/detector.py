@@ -313,8 +313,8 @@ class LogGPT:
                 load_parameters(detector._counts, load_arrays(folder / "counts.safetensors"))
                 order, counts = (Tail(**tail) for tail in vocab["tails"])
                 detector._tails = order, counts
-                detector._judged = np.array([bool(vocab["judged_marks"][i]) for i in range(4)])
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+                detector._judged = np.array(vocab["judged_marks"], dtype=bool).reshape(4)
+        except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector._vocabulary = vocabulary
         detector._network = network
