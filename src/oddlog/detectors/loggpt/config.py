@@ -38,8 +38,9 @@ PAPER: Mapping[str, Any] = {
 """What the released code trains and decides by; K is 7 on HDFS, 80 on Blue Gene/L, 690 on
 Thunderbird there, and half of the training keys in the paper (``top_k``)."""
 
-SECOND_STAGE = ("reward", "reference", "ppo", "topk_margin", "top_k", "reads", "count_steps")
-"""Settings on which the weights of the first stage do not depend."""
+AFTER_FIRST_STAGE = ("reward", "reference", "ppo", "topk_margin", "top_k", "reads", "count_steps")
+"""Settings on which the weights of the first stage do not depend: those of the second stage, of the
+paper's rule and of the second reader."""
 
 
 class ReferenceConfig(Config):
@@ -162,8 +163,3 @@ class LogGPTConfig(Config):
         if isinstance(self.top_k, int):
             return self.top_k
         return max(1, int(self.top_k * n_keys))
-
-    @property
-    def overlap(self) -> int:
-        """Tokens that neighbouring chunks of a long sequence share: half of the context."""
-        return self.context // 2

@@ -50,7 +50,7 @@ from oddlog.detectors.loggpt.adapt import (
     sample_windows,
     to_arrays,
 )
-from oddlog.detectors.loggpt.config import SECOND_STAGE, LogGPTConfig
+from oddlog.detectors.loggpt.config import AFTER_FIRST_STAGE, LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage
 from oddlog.detectors.loggpt.model import (
     expect,
@@ -103,9 +103,10 @@ class LogGPT:
     With two readers (``config.reads``) both scores are in nats, -log of the share of normal windows
     that score as high (``tail.Tail``, fitted to the validation windows), and the sequence score is
     the higher of two: of its worst event, and of its counts, where a window scores the worst
-    surprise of its counts plus the mean one, so that among windows with one unseen template those
-    rank first in which the rest is odd too. The counts of a session that
-    may still go on are not judged (``strings.judged_marks``).
+    surprise of its string plus the mean one, so that among windows with one unseen template those
+    rank first in which the rest is odd too. The mean is over all tokens, the two marks included,
+    whose surprise is 0. The counts of a session that may still go on are not judged
+    (``strings.judged_marks``).
 
     Measures: ``surprise`` and ``rank`` (m,), ``end_surprise`` and ``end_rank`` (n,), 0 where the
     window does not hold its end, and ``worst_rank`` (n,) for the paper's rule.
@@ -162,7 +163,7 @@ class LogGPT:
         strings = Strings(train_strings, valid_strings)
         data = _fingerprint(train_strings, valid_strings)
         self.history = run_stage(
-            network, stage, task, run, _settings(self.config, SECOND_STAGE) + data
+            network, stage, task, run, _settings(self.config, AFTER_FIRST_STAGE) + data
         )
         self.reward_history = learn_reward(
             network, strings, self.config, run, _settings(self.config, ()) + data
@@ -183,7 +184,9 @@ class LogGPT:
         seed_torch(run.seed, 1)
         network = new_network(self.config, vocabulary.size, choose_device(run.device))
         stage, task = counting_stage(network, train_strings, valid_strings, self.config)
-        identity = _settings(self.config, SECOND_STAGE) + _fingerprint(train_strings, valid_strings)
+        identity = _settings(self.config, AFTER_FIRST_STAGE) + _fingerprint(
+            train_strings, valid_strings
+        )
         self.counts_history = run_stage(network, stage, task, run, identity)
         self._counts = network
         self._fit_tails(train, valid, network)
@@ -192,11 +195,11 @@ class LogGPT:
         """Learn how each reader scores normal windows."""
         self._tails = None  # what is read now is in nats of surprise
         self._judged = judged_marks(train)
-        of_counts = self._read_counts(valid, counts).worst
+        by_counts = self._read_counts(valid, counts).worst
         judged = self._judged[marks_of(valid)]
         self._tails = (
             Tail.of(self._read_order(valid).worst),
-            Tail.of(of_counts[judged] if judged.any() else of_counts),
+            Tail.of(by_counts[judged] if judged.any() else by_counts),
         )
 
     def adapt(self, train: Sequences, valid: Sequences, run: Run) -> LogGPT:
