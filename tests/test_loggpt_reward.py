@@ -3,7 +3,7 @@ import pytest
 
 from known_loggpt import fit, sessions
 from oddlog.artifact import load_arrays
-from oddlog.detectors.loggpt import LogGPT
+from oddlog.detectors.loggpt import LogGPT, margin, model
 from oddlog.run import Run
 
 NORMAL = [[1, 2, 3, 4], [1, 2, 2, 4], [1, 3, 4], [2, 2, 3, 4, 4, 1]] * 2
@@ -141,3 +141,16 @@ def test_a_strong_tie_to_the_first_stage_keeps_ppo_near_it(first_stage, tmp_path
         return sum(float(((weights[n] - w) ** 2).sum()) for n, w in first_stage[1].items())
 
     assert distance(tied) < distance(free)
+
+
+def test_the_hinge_learns_a_large_batch_in_pieces(monkeypatch):
+    sizes = []
+
+    def loss(network, batch, *_):
+        sizes.append(batch.tokens.numel())
+        return network.lm_head.weight.sum()
+
+    monkeypatch.setattr(model, "TRAINING_TOKENS", 16)  # a batch of 4 strings has up to 32
+    monkeypatch.setattr(margin, "topk_margin_loss", loss)
+    learn("topk_margin")
+    assert 0 < max(sizes) <= 16

@@ -14,7 +14,7 @@ epoch with the lowest language-model loss, as the released code does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,9 +122,8 @@ def _topk_margin(
         weight_decay=config.weight_decay,
         clip=config.clip,
     )
-    task = Task(
-        n_batches=first.n_batches,
-        batches=first.batches,
+    task = replace(
+        first,
         loss=lambda batch: margin.topk_margin_loss(model, batch, k, own),
         validate=_outside_top_k(model, strings.valid, config, k),
     )
