@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from oddlog.events import EVENT_COLUMNS, Sequences
-from oddlog.explain import CULPRIT_COLUMNS, END_TEXT, culprit_records
+from oddlog.explain import CULPRIT_COLUMNS, END_TEXT, culprit_records, telling
 from oddlog.findings import END, Culprit, Explanation
 
 
@@ -100,3 +100,27 @@ def test_where_no_line_was_kept_the_template_stands_for_it():
         "template 7",
         None,
     )
+
+
+def told(*scores, shares=()):
+    expected = [{"template": "other", "probability": share} for share in shares]
+    return [{"score": score, "expected": expected} for score in scores]
+
+
+@pytest.mark.parametrize(
+    ("scores", "shown"),
+    [
+        ([8.0, 4.0, 3.9], [8.0, 4.0]),
+        ([8.0, 7.0, 6.0, 5.0], [8.0, 7.0, 6.0]),
+        ([-1.0, -1.5], [-1.0]),
+        ([0.0, -1.0], [0.0]),
+        ([], []),
+    ],
+)
+def test_the_worst_culprit_is_shown_and_those_nearly_as_odd(scores, shown):
+    assert [culprit["score"] for culprit in telling(told(*scores), 3)] == shown
+
+
+def test_what_was_hardly_expected_is_not_shown():
+    (culprit,) = telling(told(8.0, shares=[0.9, 0.005, 0.004]), 3)
+    assert [found["probability"] for found in culprit["expected"]] == [0.9, 0.005]

@@ -5,7 +5,7 @@ An ``Explanation`` speaks of rows and template ids; here they become lines of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -32,6 +32,10 @@ CULPRIT_COLUMNS: dict[str, pl.DataType] = {
     "expected": pl.List(pl.Struct({"template": pl.String, "probability": pl.Float64})),
 }
 """What a culprit's record holds, in its order."""
+FAINT = 0.5
+"""A culprit with less than this share of the worst one's score explains nothing."""
+UNLIKELY = 0.005
+"""What was expected with less than this probability was not."""
 
 
 def culprit_records(
@@ -70,6 +74,26 @@ def culprit_records(
     )
     records = iter(table.to_dicts())
     return [list(islice(records, n)) for n in n_culprits]
+
+
+def telling(culprits: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Return the records to show: the worst, and those nearly as odd, each with what was likely.
+
+    The worst is shown whatever its score, which may be negative; then it is shown alone.
+
+    Args:
+        culprits: Of one sequence, worst first, as ``culprit_records`` gives them.
+        most: How many to return.
+    """
+    chosen = [
+        culprit
+        for rank, culprit in enumerate(culprits[:most])
+        if rank == 0 or culprit["score"] >= FAINT * culprits[0]["score"]
+    ]
+    return [
+        {**culprit, "expected": [e for e in culprit["expected"] if e["probability"] >= UNLIKELY]}
+        for culprit in chosen
+    ]
 
 
 def _expected(

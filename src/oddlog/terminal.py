@@ -19,16 +19,16 @@ from rich.table import Table
 from rich.text import Text
 
 from oddlog.evaluate import RATES, ClassRecall, Decision, Estimate, Evaluation
+from oddlog.explain import telling
 from oddlog.run import Progress as Report
 from oddlog.run import silent
 from oddlog.visible import escape
 
 MIN_LINE = 20
 N_CULPRITS = 3
-N_EXPECTED, UNLIKELY = 3, 0.005
+N_EXPECTED = 3
 SECONDS = 19  # characters of an ISO 8601 time up to its seconds
 TIME_OF_DAY = slice(11, SECONDS)
-FAINT = 0.5  # a culprit with less than this share of the worst one's score explains nothing
 
 
 def shorten(text: str, width: int) -> str:
@@ -136,10 +136,8 @@ def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> N
         told = f"and {record['n_sources'] - 1} more, {told}"
     source = shorten(str(record["source"]), max(MIN_LINE, console.width - len(told) - 6))
     console.print(Text(f"     {source} {told}", style="dim"), soft_wrap=True)
-    culprits = record.get("culprits") or []
-    for culprit in culprits[:N_CULPRITS]:
-        if culprit["score"] >= FAINT * culprits[0]["score"]:
-            _show_culprit(console, culprit, record["source"])
+    for culprit in telling(record.get("culprits") or [], N_CULPRITS):
+        _show_culprit(console, culprit, record["source"])
 
 
 def _show_culprit(console: Console, culprit: Mapping[str, Any], source: str) -> None:
@@ -156,8 +154,7 @@ def _show_culprit(console: Console, culprit: Mapping[str, Any], source: str) -> 
         console.print(Text(f"{indent}something is missing", style="yellow"))
     elif culprit["template_id"] < 0:
         console.print(Text(f"{indent}never seen in training", style="yellow"))
-    likely = [found for found in culprit["expected"] if found["probability"] >= UNLIKELY]
-    for number, expected in enumerate(likely[:N_EXPECTED]):
+    for number, expected in enumerate(culprit["expected"][:N_EXPECTED]):
         word = "expected" if number == 0 else "      or"
         share = f"{expected['probability']:>4.0%} "
         room = max(MIN_LINE, width - len(word) - len(share) - 1)

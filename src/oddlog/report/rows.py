@@ -15,10 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from oddlog.events import Sequences, column
+from oddlog.explain import telling
 from oddlog.visible import cut
-
-FAINT = 0.5  # a culprit with less than this share of the worst one's score explains nothing
-UNLIKELY = 0.005  # what was expected with less than this probability was not
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def make_rows(
     left, rows = limits.text, []
     for index, (record, found) in enumerate(zip(records, culprits, strict=True)):
         allowed = limits if left > 0 else replace(limits, lines=0)
-        notes = _notes(_telling(found, limits.culprits))
+        notes = _notes(telling(found, limits.culprits))
         lines, n_after = _lines(sequences, index, notes, text_of, allowed)
         left -= sum(len(line.text) for line in lines)
         rows.append(
@@ -163,11 +161,6 @@ def make_rows(
     return rows
 
 
-def _telling(culprits: Sequence[Mapping[str, Any]], most: int) -> Sequence[Mapping[str, Any]]:
-    """Return the culprits that explain something: those nearly as odd as the worst."""
-    return [c for c in culprits[:most] if c["score"] >= FAINT * culprits[0]["score"]]
-
-
 def _notes(culprits: Sequence[Mapping[str, Any]]) -> list[Culprit]:
     return [
         Culprit(
@@ -177,11 +170,7 @@ def _notes(culprits: Sequence[Mapping[str, Any]]) -> list[Culprit]:
             template=culprit["template"],
             novel=culprit["template_id"] < 0 and not culprit["missing"],
             missing=culprit["missing"],
-            expected=tuple(
-                Expected(e["template"], e["probability"])
-                for e in culprit["expected"]
-                if e["probability"] >= UNLIKELY
-            ),
+            expected=tuple(Expected(e["template"], e["probability"]) for e in culprit["expected"]),
         )
         for rank, culprit in enumerate(culprits, start=1)
     ]
