@@ -212,26 +212,18 @@ def update_pipeline(
     parts = _normal_parts(parts, pipeline, whole=not learns and not config.assume_anomalies)
     _check_enough(parts[2], config)
     cleaned = clean(parts, config.assume_anomalies, config.false_alarm_rate)
-    old = {pipeline.detector.name: pipeline.judge, **pipeline.baselines}
-    renewed = {
-        name: _renew(judge.detector, cleaned, run if learns else None, config)
-        for name, judge in old.items()
-    }
-    learned = tuple(n for n in renewed if renewed[n][0].detector is not old[n].detector)
+    judges, scores, learned = _renew_all(pipeline, cleaned, run if learns else None, config)
     report = replace(cut.report, sizes=tuple(map(len, parts)), n_templates=templates.n_templates)
-    judge, scores = renewed.pop(pipeline.detector.name)
     trimmed = cleaned.table(scores, config.detector)
-    manifest = pipeline.manifest | {
-        "trimmed": count(cleaned.sizes, trimmed) if config.assume_anomalies else None,
-        "updates": [
-            *pipeline.manifest.get("updates", []),
-            _describe_update(sources, run, report, adopted, learned),
-        ],
-    }
+    left_out = count(cleaned.sizes, trimmed) if config.assume_anomalies else None
+    entry = _describe_update(sources, run, report, adopted, learned)
     updated = Pipeline(
-        *(config, templates, silences, judge),
-        baselines={name: judge for name, (judge, _) in renewed.items()},
-        manifest={name: value for name, value in manifest.items() if value is not None},
+        config=config,
+        templates=templates,
+        silences=silences,
+        judge=judges.pop(pipeline.detector.name),
+        baselines=judges,
+        manifest=_manifest(pipeline.manifest, entry, left_out),
         report=report,
         trimmed=trimmed,
     )
@@ -270,6 +262,16 @@ def _describe_update(
         "adopted": [found.template_id for found in adopted],
         "learned": [*learned],
     }
+
+
+def _manifest(
+    old: Mapping[str, Any], update: Mapping[str, Any], n_trimmed: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the manifest with one more update, and with what was left out of it, if anything."""
+    manifest = {name: value for name, value in old.items() if name != "trimmed"}
+    if n_trimmed is not None:
+        manifest["trimmed"] = n_trimmed
+    return manifest | {"updates": [*old.get("updates", []), update]}
 
 
 def _changed(config: PipelineConfig, settings: Mapping[str, Any]) -> PipelineConfig:
@@ -312,6 +314,21 @@ def _with_ids(
 def _known_only(sequences: Sequences) -> Sequences:
     strange = sequences.owners[sequences.template_ids() < 0]
     return sequences.take(np.bincount(strange, minlength=len(sequences)) == 0)
+
+
+def _renew_all(
+    pipeline: Pipeline, cleaned: Cleaned, run: Run | None, config: PipelineConfig
+) -> tuple[dict[str, Judge], NDArray[np.float32], tuple[str, ...]]:
+    """Renew the detector and the rules beside it; see ``_renew``.
+
+    Returns:
+        All of them by name, the detector's scores, and the names of those that have learned.
+    """
+    old = {pipeline.detector.name: pipeline.judge, **pipeline.baselines}
+    renewed = {name: _renew(judge.detector, cleaned, run, config) for name, judge in old.items()}
+    judges = {name: judge for name, (judge, _) in renewed.items()}
+    learned = tuple(name for name in old if judges[name].detector is not old[name].detector)
+    return judges, renewed[pipeline.detector.name][1], learned
 
 
 def _renew(
