@@ -202,53 +202,46 @@ def test_scores_that_differ_by_float_noise_tie_on_either_side():
     assert not (noisy > calibration.threshold()).any()
 
 
-def suspects(n, k, *, first=0):
-    odd = np.zeros(n, dtype=bool)
-    odd[first : first + k] = True
-    return odd
+def mean_realised(n_normal, n_odd, k, *, odd_at=2.0, alpha=0.05, n_draws=2000):
+    """Return the mean false-alarm rate, and one of the calibrations.
 
-
-def mean_realised(n, k, *, normals, odd, alpha=0.05, n_draws=2000):
-    """Return the mean false-alarm rate with uniform normal scores: what is above the threshold."""
+    Normal scores are uniform from 0 to 1, so that the rate is what lies above the threshold;
+    anomalies score uniformly from ``odd_at``, and the k highest of all scores are left out.
+    """
     random = np.random.default_rng(0)
     rates = []
     for _ in range(n_draws):
-        scores = np.sort(normals(random))[::-1]
-        known = calibrate(scores, alpha, suspects=suspects(n, k, first=odd))
+        drawn = np.concatenate([random.random(n_normal), odd_at + random.random(n_odd)])
+        known = calibrate(np.sort(drawn)[::-1], alpha, suspects=np.arange(len(drawn)) < k)
         rates.append(1 - min(known.threshold(), 1.0))
     return float(np.mean(rates)), known
 
 
 def test_the_rate_holds_where_all_that_is_left_out_is_anomalous():
-    draw = lambda r: np.concatenate([r.random(190), 2 + r.random(10)])  # noqa: E731
-    realised, known = mean_realised(200, 10, normals=draw, odd=0)
+    realised, known = mean_realised(190, 10, k=10)
     assert realised == pytest.approx(9 / 191, abs=0.002)
     assert realised <= known.false_alarm_rate
 
 
 def test_the_rate_holds_where_more_anomalies_stand_on_top_than_are_left_out():
-    draw = lambda r: np.concatenate([r.random(190), 2 + r.random(10)])  # noqa: E731
-    realised, known = mean_realised(200, 5, normals=draw, odd=0)
+    realised, known = mean_realised(190, 10, k=5)
     assert realised == pytest.approx((9 + 5 - 10) / 191, abs=0.002)
     assert realised <= known.false_alarm_rate
 
 
 def test_each_normal_score_left_out_costs_what_the_module_says():
-    draw = lambda r: np.concatenate([r.random(197), 2 + r.random(3)])  # noqa: E731
-    realised, known = mean_realised(200, 10, normals=draw, odd=0)
+    realised, known = mean_realised(197, 3, k=10)
     assert realised == pytest.approx((9 + 10 - 3) / 198, abs=0.003)
     assert known.false_alarm_rate < realised <= known.worst_rate()
 
 
 def test_the_worst_rate_is_reached_where_normal_scores_are_left_out_and_anomalies_score_low():
-    draw = lambda r: np.concatenate([r.random(190), -r.random(10)])  # noqa: E731
-    realised, known = mean_realised(200, 10, normals=draw, odd=0)
+    realised, known = mean_realised(190, 10, k=10, odd_at=-1.0)
     assert realised == pytest.approx(known.worst_rate(), abs=0.003)
 
 
 def test_the_rate_of_a_poisoned_calibration_is_kept_by_flagging_nothing_below_the_anomalies():
-    draw = lambda r: np.concatenate([r.random(190), 2 + r.random(10)])  # noqa: E731
-    realised, _ = mean_realised(200, 0, normals=draw, odd=0)
+    realised, _ = mean_realised(190, 10, k=0)
     assert realised == 0.0
 
 
