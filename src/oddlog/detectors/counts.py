@@ -25,12 +25,11 @@ whole sequence has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from oddlog import config as settings
@@ -40,6 +39,7 @@ from oddlog.errors import ArtifactError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.run import Run
+from oddlog.vectors import Vectors, columns_of, distinct, join, look_up
 
 BLOCK_CELLS = 2**22  # float64 cells of one block: 32 MB
 BLOCK_ROWS = 2048
@@ -56,53 +56,6 @@ class CountsConfig(settings.Config):
 
     idf: bool = False
     rule: Literal["nearest", "unseen"] = "nearest"
-
-
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """D distinct sparse count vectors over V known templates and one column for all others.
-
-    Attributes:
-        offsets: (D + 1,) int64; vector i owns the cells ``offsets[i]:offsets[i + 1]``.
-        columns: (cells,) int64, ascending within a vector; V stands for any unknown template.
-        counts: (cells,) int64, at least 1.
-        frequency: (D,) int64 sequences that have the vector.
-    """
-
-    offsets: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    frequency: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.frequency)
-
-    @property
-    def owners(self) -> NDArray[np.int64]:
-        """(cells,) the vector of each cell."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
-
-    def keys(self, width: int) -> NDArray[np.int64]:
-        """(cells,) vector * width + column, ascending."""
-        return self.owners * width + self.columns
-
-    def totals(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(D,) weighted number of events."""
-        events = weights[self.columns] * self.counts
-        return np.bincount(self.owners, events, minlength=len(self)).astype(np.float64)
-
-    def over(self, old: NDArray[np.int32], new: NDArray[np.int32]) -> Vectors:
-        """Return the vectors over a vocabulary that holds the one that they are over."""
-        places = np.append(np.searchsorted(new, old), len(new))
-        return replace(self, columns=places[self.columns])
-
-    def dense(self, first: int, last: int, width: int) -> NDArray[np.int64]:
-        """(last - first, width) counts of some vectors."""
-        cells = slice(self.offsets[first], self.offsets[last])
-        rows = np.repeat(np.arange(last - first), np.diff(self.offsets[first : last + 1]))
-        table = np.zeros((last - first, width), dtype=np.int64)
-        table[rows, self.columns[cells]] = self.counts[cells]
-        return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,66 +281,6 @@ class Counts:
         expected = zip(templates, model.share[lacking].tolist(), strict=True)
         score = model.weights[lacking].max() / (model.weights * (found + usual)).sum()
         return Missing(tuple(expected), float(score))
-
-
-def columns_of(ids: NDArray[np.int32], vocabulary: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return (m,) places of template ids in an ascending vocabulary (V,), V for unknown ones."""
-    place = np.minimum(np.searchsorted(vocabulary, ids), len(vocabulary) - 1)
-    return np.where(vocabulary[place] == ids, place, len(vocabulary))
-
-
-def distinct(
-    sequences: Sequences, columns: NDArray[np.int64], width: int
-) -> tuple[Vectors, NDArray[np.int64]]:
-    """Return the distinct count vectors, the most frequent first, and each sequence's (n,)."""
-    cells, counts = np.unique(sequences.owners * width + columns, return_counts=True)
-    cell = pl.DataFrame({"owner": cells // width, "column": cells % width, "count": counts})
-    groups = (
-        cell.group_by("owner", maintain_order=True)
-        .agg("column", "count")
-        .group_by("column", "count", maintain_order=True)
-        .agg("owner", pl.len().alias("frequency"))
-        .sort("frequency", "column", "count", descending=[True, False, False])
-    )
-    frequency = groups["frequency"].to_numpy().astype(np.int64)
-    inverse = np.empty(len(sequences), dtype=np.int64)
-    inverse[groups["owner"].explode().to_numpy()] = np.repeat(np.arange(len(groups)), frequency)
-    return _vectors_of(groups), inverse
-
-
-def join(*parts: Vectors) -> Vectors:
-    """Return the distinct vectors of all parts, over one vocabulary, the most frequent first."""
-    tables = [
-        pl.DataFrame({"vector": part.owners, "column": part.columns, "count": part.counts})
-        .group_by("vector", maintain_order=True)
-        .agg("column", "count")
-        .with_columns(frequency=part.frequency)
-        for part in parts
-    ]
-    groups = (
-        pl.concat(tables)
-        .group_by("column", "count", maintain_order=True)
-        .agg(pl.col("frequency").sum())
-        .sort("frequency", "column", "count", descending=[True, False, False])
-    )
-    return _vectors_of(groups)
-
-
-def _vectors_of(groups: pl.DataFrame) -> Vectors:
-    """Return the vectors of a table with lists in ``column`` and ``count``, and ``frequency``."""
-    return Vectors(
-        offsets=np.concatenate([[0], np.cumsum(groups["column"].list.len())]).astype(np.int64),
-        columns=groups["column"].explode().to_numpy().astype(np.int64),
-        counts=groups["count"].explode().to_numpy().astype(np.int64),
-        frequency=groups["frequency"].to_numpy().astype(np.int64),
-    )
-
-
-def look_up(vectors: Vectors, keys: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Return the counts at vector * width + column; 0 where a vector has no such cell."""
-    known = vectors.keys(width)
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.where(known[place] == keys, vectors.counts[place], 0)
 
 
 def find_nearest(
