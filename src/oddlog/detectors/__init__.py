@@ -16,23 +16,21 @@ from numpy.typing import NDArray
 from oddlog.config import Config
 from oddlog.errors import ConfigError
 from oddlog.events import Sequences
+from oddlog.extras import EXTRAS, explain_missing
 from oddlog.findings import Explanation, Scores
 from oddlog.run import Run
+
+__all__ = ["BASELINES", "DETECTORS", "EXTRAS", "Adaptive", "Detector", "detector_class"]
 
 DETECTORS: dict[str, str] = {
     "new_event": "oddlog.detectors.new_event:NewEvent",
     "key_set": "oddlog.detectors.key_set:KeySet",
     "counts": "oddlog.detectors.counts:Counts",
     "ngram": "oddlog.detectors.ngram:Ngram",
+    "pca": "oddlog.detectors.pca:PCA",
+    "log_cluster": "oddlog.detectors.log_cluster:LogCluster",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
 }
-EXTRAS = {
-    "torch": "torch",
-    "transformers": "torch",
-    "rapidfuzz": "classic",
-    "sklearn": "classic",
-}
-"""Packages that some detectors need, and the extra of oddlog that installs each."""
 BASELINES = ("new_event", "key_set", "counts")
 
 
@@ -127,9 +125,4 @@ def detector_class(name: str) -> type[Detector]:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            raise
-        raise ConfigError(
-            f"detector {name!r} needs {package}: pip install 'oddlog[{EXTRAS[package]}]'"
-        ) from None
+        raise explain_missing(error, name) from None
