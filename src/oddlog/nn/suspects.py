@@ -30,7 +30,7 @@ class Suspects:
             the oddity is that something did not come.
         score: (s,) how odd it is.
         likeliest: (s, k) int64 tokens that were expected in its place, likeliest first.
-        probability: (s, k) float32.
+        probability: (s, k) float32; with 0 nothing is expected.
     """
 
     window: Ints
@@ -85,7 +85,10 @@ class Suspects:
         self, suspect: int, sequences: Sequences, template_of: Callable[[int], int]
     ) -> Culprit:
         begin, end = sequences.offsets[self.window[suspect] :][:2]
-        expected = zip(self.likeliest[suspect], self.probability[suspect], strict=True)
+        likely = self.probability[suspect] > 0
+        expected = zip(
+            self.likeliest[suspect][likely], self.probability[suspect][likely], strict=True
+        )
         return Culprit(
             row=int(sequences.rows[min(begin + self.position[suspect], end - 1)]),
             position=int(self.position[suspect]),

@@ -33,7 +33,8 @@ class Stage:
         forgives: Whether a better epoch sets the count of the worse ones back to 0.
         keep: Whether to end with the weights of the "best" epoch or of the "last".
         learning_rate: Peak of AdamW's rate: reached after ``warmup`` of all steps, then a half
-            cosine down to a tenth, or kept where ``schedule`` is "constant".
+            cosine down to a tenth, or kept where ``schedule`` is "constant", or falling with the
+            square root of the step where it is "noam".
         clip: Largest norm of the gradient; 0 to leave it as it is.
     """
 
@@ -184,6 +185,8 @@ def learning_rate_at(stage: Stage, step: int, n_steps: int) -> float:
         return stage.learning_rate * (step + 1) / n_warmup
     if stage.schedule == "constant":
         return stage.learning_rate
+    if stage.schedule == "noam":
+        return stage.learning_rate * math.sqrt(n_warmup / (step + 1))
     done = (step - n_warmup) / max(1, n_steps - n_warmup)
     return stage.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 

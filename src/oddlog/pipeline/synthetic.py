@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from oddlog.detectors import Detector
-from oddlog.evaluate import average_precision
 from oddlog.events import Sequences
-from oddlog.simulate.corrupt import corrupt
-
-N_DRAWS = 5
-BASE_RATE = 0.03
+from oddlog.nn import validation
 
 
 def synthetic_auprc(detector: Detector, normals: Sequences, seed: int = 0) -> float:
-    """Return the area under precision and recall on normals and corruptions of them.
-
-    Every normal is corrupted ``N_DRAWS`` times (``simulate.corrupt``), and the corruptions are
-    weighed to ``BASE_RATE`` of all, about that of the public logs. Settings compared by this number
-    have to be given the same normals and the same seed. Several hundred normals are needed: with
-    500, it wavers by a few hundredths from one draw of normals to another.
-
-    Args:
-        detector: A fitted one.
-        normals: Normal windows that it was not trained on; no labels are read.
-        seed: Of the corruptions.
-    """
-    odd = corrupt(normals, seed, N_DRAWS)
-    scores = [detector.score(part.without_labels()).sequence for part in (normals, odd)]
-    truth = np.repeat([False, True], [len(normals), len(odd)])
-    return average_precision(np.concatenate(scores), truth, BASE_RATE)
+    """Return ``nn.validation.synthetic_auprc`` of a fitted detector's scores."""
+    return validation.synthetic_auprc(lambda part: detector.score(part).sequence, normals, seed)
