@@ -33,6 +33,17 @@ CONTRACT_SETTINGS = {
         "learning_rate": 0.01,
         "count_steps": 60,
     },
+    "logbert": {
+        "heads": 2,
+        "width": 16,
+        "inner": 32,
+        "context": 32,
+        "epochs": 6,
+        "epoch_batches": 20,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "count_steps": 60,
+    },
 }
 N_NORMAL, N_PLANTED = 40, 10
 LABEL = "fault"

@@ -30,6 +30,7 @@ DETECTORS: dict[str, str] = {
     "pca": "oddlog.detectors.pca:PCA",
     "log_cluster": "oddlog.detectors.log_cluster:LogCluster",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
+    "logbert": "oddlog.detectors.logbert:LogBERT",
 }
 BASELINES = ("new_event", "key_set", "counts")
 
