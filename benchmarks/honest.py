@@ -16,8 +16,10 @@ same parts.
 
 One JSON line per seed and detector goes to benchmarks/results/<name>.jsonl as soon as it is known;
 what is there is not run again, and other settings of a detector that is there are refused. A
-detector that fails is reported at the end and keeps no other from being measured. Times are
-processor seconds. ``python benchmarks/table.py`` turns the files into docs/results.md.
+detector that fails is reported at the end and keeps no other from being measured. With ``--work
+DIR`` networks leave checkpoints there, and an ensemble takes up those of its members; what was
+taken up has no time of its own. Times are processor seconds. ``python benchmarks/table.py`` turns
+the files into docs/results.md.
 """
 
 from __future__ import annotations
@@ -55,18 +57,39 @@ def new_detector(name: str, assignments: Sequence[str]) -> Detector:
     return cls(build(cls.Config, config.settings, name))
 
 
-def fitted(bench: Bench, detector: Detector) -> Judge:
+def own_assignments(name: str, assignments: Sequence[str]) -> list[str]:
+    """Return those of ``--set`` that a detector takes: its own, and its members' if it has any."""
+    own = [item for item in assignments if item.startswith(f"{name}.")]
+    groups = (name, *members_of(new_detector(name, own)))
+    return [item for item in assignments if item.partition(".")[0] in groups]
+
+
+def members_of(detector: Detector) -> tuple[str, ...]:
+    """Return the detectors that an ensemble combines, none of another detector."""
+    return getattr(detector.config, "members", ())
+
+
+def run_of(bench: Bench, detector: Detector, work: Path | None) -> Run:
+    """Return a run with checkpoints below ``work``; members share theirs with their detectors."""
+    place = work and work / f"{bench.name}-{bench.seed}"
+    if place and not members_of(detector):
+        place /= detector.name
+    return Run(bench.seed, checkpoints=place, resume=place is not None)
+
+
+def fitted(bench: Bench, detector: Detector, run: Run) -> Judge:
     """Fit on a benchmark's training and validation, calibrate on its third part."""
     train, valid, calibration = bench.cut.learned(detector.learns_from)
-    detector.fit(train, valid, Run(bench.seed))
+    detector.fit(train, valid, run)
     return Judge(detector, calibrate(detector.score(calibration).sequence, RATE))
 
 
-def run_detector(bench: Bench, detector: Detector, assignments: Sequence[str]) -> Record:
+def run_detector(bench: Bench, detector: Detector, assignments: Sequence[str], run: Run) -> Record:
     """Fit, score and judge one detector."""
+    resumed = run.checkpoints is not None and any(run.checkpoints.rglob("*.safetensors"))
     began = time.process_time()
-    judge = fitted(bench, detector)
-    fit_s = time.process_time() - began
+    judge = fitted(bench, detector, run)
+    fit_s = None if resumed else round(time.process_time() - began, 1)
     began = time.process_time()
     scores = detector.score(bench.test)
     score_s = time.process_time() - began
@@ -78,7 +101,7 @@ def run_detector(bench: Bench, detector: Detector, assignments: Sequence[str]) -
         "set": list(assignments),
         "settings": detector.config.model_dump(mode="json"),
         **bench.facts(),
-        "fit_s": round(fit_s, 1),
+        "fit_s": fit_s,
         "score_s": round(score_s, 2),
         **source(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -106,9 +129,14 @@ def refuse_others(out: Path, records: Iterable[Record], chosen: Mapping[str, Det
 
 
 def run_seed(
-    name: str, seed: int, chosen: Mapping[str, Detector], own: Mapping[str, list[str]], out: Path
+    asked: argparse.Namespace,
+    seed: int,
+    chosen: Mapping[str, Detector],
+    own: Mapping[str, list[str]],
+    out: Path,
 ) -> list[str]:
     """Measure what the file does not hold of a seed; return the detectors that failed."""
+    name = asked.benchmark
     of_seed = [record for record in read(out) if record["seed"] == seed]
     done = {record["detector"] for record in of_seed}
     missing = [detector for detector in chosen if detector not in done]
@@ -121,7 +149,8 @@ def run_seed(
     for detector in missing:
         fresh = type(chosen[detector])(chosen[detector].config)
         try:
-            record = run_detector(bench, fresh, own[detector])
+            run = run_of(bench, fresh, asked.work)
+            record = run_detector(bench, fresh, own[detector], run)
         except Exception:
             logger.exception("%s, seed %d: %s failed", name, seed, detector)
             failed.append(f"{detector}, seed {seed}")
@@ -154,25 +183,25 @@ def asked_for(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="NAME.SETTING=VALUE")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--work", type=Path, help="keep and take up checkpoints in this folder")
     asked = parser.parse_args(words)
     if not os.environ.get("ODDLOG_DATA") and asked.benchmark != "simulated":
         parser.error("set ODDLOG_DATA to the folder with the real logs")
     asked.detectors = asked.detectors or ["loggpt", *BASELINES]
-    for item in asked.set:
-        if item.partition(".")[0] not in asked.detectors:
-            parser.error(f"--set {item}: of none of the detectors {', '.join(asked.detectors)}")
     return asked
 
 
 def main(words: Sequence[str] | None = None) -> None:
     asked = asked_for(words)
     out = asked.out or RESULTS / f"{asked.benchmark}.jsonl"
-    own = {name: [i for i in asked.set if i.startswith(f"{name}.")] for name in asked.detectors}
+    own = {name: own_assignments(name, asked.set) for name in asked.detectors}
+    for item in set(asked.set).difference(*own.values()):
+        raise SystemExit(f"--set {item}: of none of the detectors {', '.join(asked.detectors)}")
     chosen = {name: new_detector(name, own[name]) for name in asked.detectors}
     refuse_others(out, read(out), chosen)
     failed = []
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
-        failed += run_seed(asked.benchmark, seed, chosen, own, out)
+        failed += run_seed(asked, seed, chosen, own, out)
     if failed:
         sys.exit(f"failed: {'; '.join(failed)}; what each said is above")
 

@@ -177,7 +177,7 @@ def table(
         if len(blocks) > 1:
             rows.append([f"*{title}*", *[""] * len(header)])
         for name, own in block.items():
-            told = f"`{name}`" + (f", {len(own)} seeds" if len(own) < n_seeds else "")
+            told = f"`{name}`" + (f" ({len(own)} of {n_seeds} seeds)" if len(own) < n_seeds else "")
             cells = cells_of(own)
             if cells is not None:
                 rows.append([told, *cells])

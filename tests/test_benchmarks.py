@@ -176,10 +176,27 @@ def test_records_of_another_test_are_refused(run_tiny):
         run("--detectors", "counts", "key_set")
 
 
-def test_a_setting_of_no_chosen_detector_is_refused(run_tiny, capsys):
-    with pytest.raises(SystemExit):
+def test_a_setting_of_no_chosen_detector_is_refused(run_tiny):
+    with pytest.raises(SystemExit, match="of none of the detectors counts"):
         run_tiny[0]("--detectors", "counts", "--set", "loggpt.layers=2")
-    assert "of none of the detectors counts" in capsys.readouterr().err
+
+
+def test_what_is_taken_up_from_a_checkpoint_has_no_time_of_its_own(run_tiny, monkeypatch, tmp_path):
+    def fit(detector, train, valid, run):
+        assert run.resume
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        (run.checkpoints / "stage.safetensors").touch()
+        learn(detector, train, valid, run)
+
+    learn = KeySet.fit
+    monkeypatch.setattr(KeySet, "fit", fit)
+    run, out = run_tiny
+    run("--detectors", "key_set", "--work", str(tmp_path / "work"))
+    first = json.loads(out.read_text())["fit_s"]
+    out.unlink()
+    run("--detectors", "key_set", "--work", str(tmp_path / "work"))
+    assert first is not None
+    assert json.loads(out.read_text())["fit_s"] is None
 
 
 def test_detectors_are_judged_as_a_pipeline_judges_them(run_tiny):
@@ -279,7 +296,10 @@ def test_detectors_stand_in_blocks_by_what_they_learn_from_the_best_first(benchm
 
 def test_a_detector_with_fewer_seeds_says_how_many(benchmark):
     records = [ranked("counts", 0.2), ranked("counts", 0.2, seed=1), ranked("loggpt", 0.7)]
-    assert first_cells(benchmark("table").main_table(records)) == ["`loggpt`, 1 seeds", "`counts`"]
+    assert first_cells(benchmark("table").main_table(records)) == [
+        "`loggpt` (1 of 2 seeds)",
+        "`counts`",
+    ]
 
 
 def test_a_rate_for_which_the_calibration_is_too_small_has_no_figures(benchmark):
