@@ -44,6 +44,7 @@ CONTRACT_SETTINGS = {
         "learning_rate": 0.01,
         "count_steps": 60,
     },
+    "ensemble": {"members": ["new_event", "key_set", "counts"]},  # see also test_ensemble
 }
 N_NORMAL, N_PLANTED = 40, 10
 LABEL = "fault"

@@ -353,11 +353,11 @@ def detectors() -> None:
     for name in DETECTORS:
         try:
             cls = detector_class(name)
+            settings = cls.Config().model_dump()
         except ConfigError as error:
             rows.append({"detector": name, "missing": str(error)})
             continue
         about = (cls.__doc__ or "").strip().splitlines()[0]
-        settings = cls.Config().model_dump()
         rows.append({"detector": name, "learns_from": cls.learns_from, "causal": cls.causal,
                      "about": about, "settings": settings})  # fmt: skip
     if console.is_terminal:

@@ -30,6 +30,7 @@ CULPRIT_COLUMNS: dict[str, pl.DataType] = {
     "position": pl.Int64(),  # 0-based place in the sequence
     "missing": pl.Boolean(),  # not this line is odd: something did not come, by here at the latest
     "expected": pl.List(pl.Struct({"template": pl.String, "probability": pl.Float64})),
+    "by": pl.String(),  # the detector that blames it, null where there is but one
 }
 """What a culprit's record holds, in its order."""
 FAINT = 0.5
@@ -69,6 +70,7 @@ def culprit_records(
             "position": position,
             "missing": position >= np.repeat(sequences.lengths, n_culprits),
             "expected": [_expected(culprit.expected, text_of) for culprit in culprits],
+            "by": [culprit.by for culprit in culprits],
         },
         schema=CULPRIT_COLUMNS,
     )

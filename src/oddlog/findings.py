@@ -45,12 +45,14 @@ class Culprit:
         score: The event's own score, on the scale of ``Scores.event``.
         expected: (template id, probability) of what would have been normal there, likeliest
             first; ``END`` stands for the end of the session.
+        by: Name of the detector that blames it, where several were asked.
     """
 
     row: int
     position: int
     score: float
     expected: tuple[tuple[int, float], ...] = ()
+    by: str | None = None
 
 
 END = -(2**31)  # in Culprit.expected: the session should have ended here

@@ -132,11 +132,14 @@ def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> N
         f"lines {record['first_line']:,}-{record['last_line']:,}, {record['n_events']:,} events; "
         f"score {record['score']:.3g}, p {record['p_value']:.2g}"
     )
+    culprits = record.get("culprits") or []
+    if culprits and culprits[0].get("by"):
+        told = f"{told}, by {culprits[0]['by']}"
     if record["n_sources"] > 1:
         told = f"and {record['n_sources'] - 1} more, {told}"
     source = shorten(str(record["source"]), max(MIN_LINE, console.width - len(told) - 6))
     console.print(Text(f"     {source} {told}", style="dim"), soft_wrap=True)
-    for culprit in telling(record.get("culprits") or [], N_CULPRITS):
+    for culprit in telling(culprits, N_CULPRITS):
         _show_culprit(console, culprit, record["source"])
 
 

@@ -31,6 +31,7 @@ DETECTORS: dict[str, str] = {
     "log_cluster": "oddlog.detectors.log_cluster:LogCluster",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
     "logbert": "oddlog.detectors.logbert:LogBERT",
+    "ensemble": "oddlog.ensemble:Ensemble",  # of others; above this layer, and imported when asked
 }
 BASELINES = ("new_event", "key_set", "counts")
 

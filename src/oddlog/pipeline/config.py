@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from oddlog.config import Config, build
 from oddlog.detectors import DETECTORS, detector_class
 from oddlog.drain import DrainConfig
+from oddlog.ensemble import Ensemble
 from oddlog.errors import ConfigError
 from oddlog.group import Window
 
@@ -78,7 +79,8 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
     """Build a pipeline's config from TOML values, in which a detector's group bears its name.
 
     Both ``[loggpt] width = 32`` and ``window = "lines:100"`` are understood; the settings of a
-    detector are checked here, not when it is fitted.
+    detector are checked here, not when it is fitted. Those of an ensemble's members stand beside
+    its own.
 
     Raises:
         ConfigError: Unknown settings, or settings of a detector that is not the one chosen.
@@ -86,17 +88,27 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
     values = dict(settings)
     if isinstance(values.get("window"), str):
         values["window"] = Window.parse(values["window"])
-    name = values.get("detector", PipelineConfig().detector)
-    own: dict[str, Any] = {}
-    for group in [key for key in values if key in DETECTORS]:
-        if group != name:
-            raise ConfigError(f"{where}: settings of {group!r}, but the detector is {name!r}")
-        if not isinstance(values[group], Mapping):
-            raise ConfigError(f"{where}: {group}: a group of settings, such as {group}.name=value")
-        own |= values.pop(group)
+    groups = {key: values.pop(key) for key in [*values] if key in DETECTORS}
+    own = _own_settings(groups, values.get("detector", PipelineConfig().detector), where)
     config = build(PipelineConfig, values, where)
     config = config.model_copy(update={"settings": config.settings | own})
     if config.settings or config.detector not in DETECTORS:  # else no need to import a network
         cls = detector_class(config.detector)
         build(cls.Config, config.settings, f"{where}: {config.detector}")
     return config
+
+
+def _own_settings(groups: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Return the chosen detector's settings; an ensemble's hold those of its members by name."""
+    for group, given in groups.items():
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{where}: {group}: a group of settings, such as {group}.name=value")
+    others = {group: given for group, given in groups.items() if group != name}
+    own = dict(groups.get(name, {}))
+    if others and name == Ensemble.name:
+        return own | {"settings": {**own.get("settings", {}), **others}}
+    if others:
+        raise ConfigError(
+            f"{where}: settings of {next(iter(others))!r}, but the detector is {name!r}"
+        )
+    return own

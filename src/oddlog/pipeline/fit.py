@@ -59,6 +59,7 @@ def fit(
     """
     config, run = config or PipelineConfig(), run or Run()
     cls = detector_class(config.detector)
+    build(cls.Config, config.settings, config.detector)  # refused before the log is read
     check_share(config.assume_anomalies, cls.learns_from, config.detector)
     if model is not None:
         model = Path(model).absolute()
@@ -181,7 +182,7 @@ def _with_checkpoints(run: Run, model: str | Path | None) -> tuple[Run, Path | N
 
 
 def _tell_of_nothing_to_resume(run: Run) -> None:
-    if not run.resume or (run.checkpoints and any(run.checkpoints.glob("*.safetensors"))):
+    if not run.resume or (run.checkpoints and any(run.checkpoints.rglob("*.safetensors"))):
         return
     where = f"in {run.checkpoints}" if run.checkpoints else "(no folder is named for them)"
     logger.warning("nothing to resume: no checkpoint %s; fitting from the beginning", where)
