@@ -7,6 +7,9 @@ from pydantic import ValidationError
 from known_logbert import KEYS, N_TRAIN, TRAIN, fit, sessions, unigram
 from oddlog.artifact import read_json, write_json
 from oddlog.detectors.logbert import LogBERT, LogBERTConfig
+from oddlog.detectors.logbert.adapt import grow
+from oddlog.detectors.logbert.readers import COUNTS, ORDER
+from oddlog.encode import UNKNOWN
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.findings import END, Scores
 from oddlog.run import Run
@@ -189,3 +192,32 @@ def test_a_centre_of_another_width_is_refused(tmp_path):
     write_json(tmp_path / "config.json", read_json(tmp_path / "config.json") | {"width": 16})
     with pytest.raises(ArtifactError, match="centre"):
         LogBERT.load(tmp_path, "cpu")
+
+
+def test_a_grown_network_shows_new_templates_as_unknown_and_keeps_its_mask(requests):
+    reader = requests._order
+    keys = requests._vocabulary.with_more(np.array([77, 78]))
+    grown = grow(reader.network, ORDER, requests.config, keys, "cpu")
+    old, new = (
+        network.bert.embeddings.word_embeddings.weight for network in (reader.network, grown)
+    )
+    assert new[-3:].tolist() == [*[old[UNKNOWN].tolist()] * 2, old[-1].tolist()]
+    assert new[:-3].tolist() == old[:-1].tolist()
+
+
+def test_a_grown_network_of_counts_has_places_like_that_of_the_rarest_template(requests):
+    reader = requests._counts
+    keys = requests._vocabulary.with_more(np.array([77, 78]))
+    grown = grow(reader.network, COUNTS, requests.config, keys, "cpu")
+    old, new = (
+        network.bert.embeddings.position_embeddings.weight for network in (reader.network, grown)
+    )
+    assert new.tolist() == [*old.tolist(), old[-1].tolist(), old[-1].tolist()]
+
+
+def test_adapting_leaves_the_old_detector_as_it_is():
+    detector, late = fit(TRAIN, reads="both", count_steps=2), sessions([[10, 77, 20]])
+    before = detector.score(sessions(TRAIN)).sequence.tolist()
+    adapted = detector.adapt(late, late, Run(device="cpu"))
+    assert adapted.score(late).measures["rank"].max() <= 4
+    assert detector.score(sessions(TRAIN)).sequence.tolist() == before

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from known_loggpt import fit, sessions
 from oddlog.artifact import load_arrays, save_arrays
 from oddlog.detectors.loggpt import LogGPT
-from oddlog.detectors.loggpt.adapt import (
+from oddlog.detectors.loggpt.adapt import grow
+from oddlog.encode import UNKNOWN
+from oddlog.errors import ArtifactError
+from oddlog.events import Sequences
+from oddlog.nn.replay import (
     COPIES,
     bare,
     from_arrays,
-    grow,
     no_windows,
     sample_windows,
     to_arrays,
 )
-from oddlog.encode import UNKNOWN
-from oddlog.errors import ArtifactError
-from oddlog.events import Sequences
 from oddlog.run import Run
 
 IDS = st.lists(st.lists(st.integers(-1, 2), min_size=1, max_size=4), max_size=12)

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.config import build_stored
+from oddlog.detectors.logbert.adapt import learn_on
 from oddlog.detectors.logbert.config import LogBERTConfig
 from oddlog.detectors.logbert.culprits import OddCounts, of_counts
 from oddlog.detectors.logbert.model import draw_misses
@@ -56,6 +57,8 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.device import seed_torch
+from oddlog.nn.replay import bare, no_windows, sample_windows, to_arrays
+from oddlog.nn.replay import from_arrays as windows_from
 from oddlog.nn.strings import Encoded, in_order, judged_marks, marks_of
 from oddlog.nn.suspects import Odd, of_order
 from oddlog.nn.tail import Tail
@@ -64,6 +67,7 @@ from oddlog.run import Run
 
 DISTANCE_WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 DRAW_SEED = 0
+STORED = ("model", "replay")
 N_AT_ONCE = 65_536
 """Windows whose counts are laid out at once: bounds memory where there are many templates."""
 
@@ -142,6 +146,7 @@ class LogBERT:
         self._judged = np.zeros(4, dtype=bool)
         """Of which windows the counts are judged, by ``marks_of``."""
         self._n_training_events = 0
+        self._replayed = no_windows()
         self.history: list[dict[str, float]] = []
         """One record per epoch of training: epoch, train_loss, valid_loss."""
         self.counts_history: list[dict[str, float]] = []
@@ -168,8 +173,35 @@ class LogBERT:
             network = blank(COUNTS, self.config, vocabulary, run.device)
             found = train_reader(network, COUNTS, pair, self.config, run)
             self._counts, self.counts_history = found
+        self._replayed = sample_windows(train, run.seed)
         self._judged = judged_marks(train)
         self._scale = self._fit_scale(valid)
+
+    def adapt(self, train: Sequences, valid: Sequences, run: Run) -> LogBERT:
+        """Return a detector that has learned on, old windows beside ``train``; see ``adapt``.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        vocabulary, _ = self._fitted()
+        together = Sequences.concat([self._replayed, bare(train)])
+        grown = vocabulary.with_more(train.template_ids())
+        adapted = LogBERT(self.config)
+        adapted._vocabulary = grown
+        adapted._n_training_events = self._n_training_events + len(train.rows)
+        adapted._replayed = sample_windows(together, run.seed)
+        if self._order is not None:
+            encoded = [self._encode(part, grown).distinct for part in (together, valid)]
+            pair = (encoded[0], encoded[1])
+            found = learn_on(self._order, ORDER, pair, grown, self.config, run)
+            adapted._order, adapted.history = found
+        if self._counts is not None:
+            pair = (adapted._count(together), adapted._count(valid))
+            found = learn_on(self._counts, COUNTS, pair, grown, self.config, run)
+            adapted._counts, adapted.counts_history = found
+        adapted._judged = judged_marks(together)
+        adapted._scale = adapted._fit_scale(valid)
+        return adapted
 
     def _fit_scale(self, valid: Sequences) -> Scale:
         """Learn how each part scores normal windows, and how much the distance is to count."""
@@ -242,7 +274,7 @@ class LogBERT:
         return suspects.explain(sequences, vocabulary.template_of)
 
     def save(self, folder: Path) -> None:
-        """Write config.json, vocab.json, and the networks as safetensors."""
+        """Write config.json, vocab.json, and safetensors: networks, and windows to replay."""
         vocabulary, scale = self._fitted()
         write_json(folder / "config.json", self.config.model_dump())
         write_json(
@@ -254,6 +286,7 @@ class LogBERT:
                 "judged_marks": self._judged.tolist(),
             },
         )
+        save_arrays(folder / "replay.safetensors", to_arrays(self._replayed))
         for name, reader in (("model", self._order), ("counts", self._counts)):
             if reader is not None:
                 save_arrays(folder / f"{name}.safetensors", reader.to_arrays())
@@ -262,7 +295,7 @@ class LogBERT:
     def load(cls, folder: Path, device: str = "auto") -> LogBERT:
         """Read what ``save`` wrote onto a device."""
         config, vocab = read_json(folder / "config.json"), read_json(folder / "vocab.json")
-        arrays = load_arrays(folder / "model.safetensors")
+        arrays, replayed = (load_arrays(folder / f"{name}.safetensors") for name in STORED)
         try:
             detector = cls(build_stored(LogBERTConfig, config, str(folder / "config.json")))
             vocabulary = Vocabulary.from_json(vocab["templates"])
@@ -271,6 +304,7 @@ class LogBERT:
             if detector.config.reads == "both":
                 arrays = load_arrays(folder / "counts.safetensors")
                 detector._counts = from_arrays(arrays, COUNTS, *settings)
+            detector._replayed = windows_from(replayed)
             detector._n_training_events = max(0, int(vocab["n_training_events"]))
             detector._scale = _read_scale(vocab["scale"], detector.config.reads == "both")
             detector._judged = np.array(vocab["judged_marks"], dtype=bool).reshape(4)

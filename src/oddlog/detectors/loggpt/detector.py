@@ -43,12 +43,7 @@ from oddlog.config import build_stored
 from oddlog.detectors.loggpt.adapt import (
     adapt_counts,
     adapt_order,
-    bare,
-    from_arrays,
     grow,
-    no_windows,
-    sample_windows,
-    to_arrays,
 )
 from oddlog.detectors.loggpt.config import AFTER_FIRST_STAGE, LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage
@@ -65,6 +60,7 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
+from oddlog.nn.replay import bare, from_arrays, no_windows, sample_windows, to_arrays
 from oddlog.nn.strings import N_COUNT_MARKS, Encoded, counted, in_order, judged_marks, marks_of
 from oddlog.nn.suspects import Odd, of_counts, of_order
 from oddlog.nn.tail import Tail
