@@ -30,6 +30,7 @@ TINY = {
     "context": 32,
     "batch_size": 8,
     "epochs": 8,
+    "count_steps": 40,
 }
 
 

@@ -1,5 +1,6 @@
 """The examples run as they stand, and do what they say."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -119,8 +120,10 @@ def test_a_detector_of_ones_own_scores_nothing_as_nothing(pairs_model, logs):
     assert len(pipeline.score_sequences(nothing)) == 0
 
 
-def test_loggpt_has_its_second_stage_and_finds_what_no_count_shows():
-    said = run("loggpt.py")
+def test_loggpt_has_its_second_stage_and_finds_what_no_count_shows(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["loggpt.py"])
+    runpy.run_path(str(EXAMPLES / "loggpt.py"), run_name="__main__")  # here torch is loaded once
+    said = capsys.readouterr().out
     assert "second stage, epoch 3: 0." in said
     found, alarms = (
         float(number.rstrip("%"))
