@@ -18,7 +18,7 @@ demo: install        ## simulate a cluster, learn it, find its planted faults
 	$(BIN)/oddlog demo --out demo
 
 test: install        ## the default tests, under five minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install   ## everything
 	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 3600

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No time limit for an example: on a busy machine it says nothing of the code.
+settings.register_profile("oddlog", deadline=None)
+settings.load_profile("oddlog")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
@@ -21,7 +21,6 @@ def test_p_value_counts_the_calibration_scores_at_least_as_high():
     assert calibration.p_values([0.0, 2.0, 2.5, 9.0]).tolist() == [1.0, 4 / 5, 2 / 5, 1 / 5]
 
 
-@settings(deadline=None)
 @given(score_lists, st.lists(finite | tied, min_size=1, max_size=60), rates)
 @example([1.0] * 99, [1.0, 2.0], 0.29)
 @example([float(i) for i in range(99)], [float(i) for i in range(99)], 0.29)
@@ -31,7 +30,6 @@ def test_a_score_is_flagged_exactly_when_it_is_above_the_threshold(known, asked,
     assert calibration.flags(asked).tolist() == (asked > calibration.threshold()).tolist()
 
 
-@settings(deadline=None)
 @given(score_lists, rates)
 def test_float32_scores_are_flagged_as_the_same_scores_in_float64(known, alpha):
     calibration = calibrate(np.array(known, dtype=np.float32), alpha)
@@ -39,14 +37,12 @@ def test_float32_scores_are_flagged_as_the_same_scores_in_float64(known, alpha):
     assert (calibration.flags(asked) == (asked > calibration.threshold())).all()
 
 
-@settings(deadline=None)
 @given(score_lists, rates)
 def test_threshold_is_infinite_exactly_when_sequences_are_missing(known, alpha):
     calibration = calibrate(known, alpha)
     assert math.isinf(calibration.threshold()) == (calibration.n_missing() > 0)
 
 
-@settings(deadline=None)
 @given(rates, st.integers(1, 50))
 def test_the_missing_sequences_are_just_enough(alpha, n):
     missing = calibrate(np.zeros(n), alpha).n_missing()
@@ -88,7 +84,6 @@ def test_with_continuous_scores_the_mean_realised_rate_is_the_rate_asked():
     assert np.mean(realised) == pytest.approx(0.1, abs=0.005)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 3000),
     st.floats(0.002, 0.9),
@@ -121,7 +116,6 @@ def test_interval_is_empty_when_nothing_can_be_flagged():
     assert calibrate(np.zeros(50), 0.01).interval() == (0.0, 0.0)
 
 
-@settings(deadline=None)
 @given(score_lists, score_lists, rates)
 def test_adding_scores_equals_calibrating_on_both(first, second, alpha):
     added = calibrate(first, alpha).add(np.array(second))
@@ -133,7 +127,6 @@ def test_another_rate_keeps_the_scores():
     assert calibration.at(0.1).threshold() == calibration.threshold(0.1)
 
 
-@settings(deadline=None)
 @given(score_lists, rates)
 def test_json_round_trip_is_exact(known, alpha):
     calibration = calibrate(known, alpha)
@@ -245,13 +238,11 @@ def test_the_rate_of_a_poisoned_calibration_is_kept_by_flagging_nothing_below_th
     assert realised == 0.0
 
 
-@settings(deadline=None)
 @given(score_lists, rates)
 def test_without_suspects_the_worst_rate_is_no_more_than_was_asked(known, alpha):
     assert calibrate(known, alpha).worst_rate() <= alpha
 
 
-@settings(deadline=None)
 @given(score_lists, st.integers(0, 20), rates)
 def test_suspects_survive_a_file_and_another_rate(known, n_trimmed, alpha):
     calibration = Calibration(np.sort(np.array(known)), alpha, n_trimmed)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import oddlog
@@ -79,7 +79,6 @@ def test_a_single_event_from_the_midst_of_a_session_is_not_rare():
     assert rarity(within)[1] == 0.0
 
 
-@settings(deadline=None)
 @given(id_lists, st.randoms())
 def test_the_order_of_the_windows_makes_no_difference(ids, random):
     order = random.sample(range(len(ids)), len(ids))
@@ -87,7 +86,6 @@ def test_the_order_of_the_windows_makes_no_difference(ids, random):
     assert shuffled.tolist() == rarity(Sequences.from_ids(ids))[order].tolist()
 
 
-@settings(deadline=None)
 @given(st.integers(40, 200), st.data())
 def test_no_number_of_copies_hides_a_fault_that_is_rarer_than_normal_sessions(n, data):
     n_faults = data.draw(st.integers(1, n // 5))
@@ -96,7 +94,6 @@ def test_no_number_of_copies_hides_a_fault_that_is_rarer_than_normal_sessions(n,
     assert found[part.anomalous].min() > found[~part.anomalous].max()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 6).map(float) | st.floats(0, 6), min_size=1), st.floats(0, 1))
 def test_the_highest_are_at_most_the_share_and_above_all_others(scores, share):
     scores = np.array(scores)

@@ -52,7 +52,7 @@ def test_idf_weighs_rare_templates_more():
 
 
 @pytest.mark.parametrize("idf", [False, True])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(train=id_lists, test=id_lists)
 def test_distance_agrees_with_comparing_every_pair(idf, train, test):
     if all(i < 0 for ids in train for i in ids):
@@ -74,7 +74,7 @@ def test_distance_is_the_same_when_it_takes_several_blocks(monkeypatch, idf):
 
 @pytest.mark.parametrize("idf", [False, True])
 @pytest.mark.parametrize("rule", ["nearest", "unseen"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(train=id_lists, test=id_lists)
 def test_paper_rule_flags_exactly_the_vectors_never_seen(idf, rule, train, test):
     known = {i for ids in train for i in ids if i >= 0}
@@ -87,7 +87,7 @@ def test_paper_rule_flags_exactly_the_vectors_never_seen(idf, rule, train, test)
 
 
 @pytest.mark.parametrize("idf", [False, True])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(train=id_lists, test=id_lists)
 def test_score_is_above_zero_exactly_where_the_vector_is_unseen(idf, train, test):
     if all(i < 0 for ids in train for i in ids):
@@ -107,7 +107,7 @@ def test_event_scores_share_out_the_surplus():
     assert scores.event.tolist() == pytest.approx([1 / 14, 1 / 14, 0.0, 1 / 7])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(id_lists, id_lists)
 def test_event_scores_never_sum_to_more_than_the_distance(train, test):
     if all(i < 0 for ids in train for i in ids):

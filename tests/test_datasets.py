@@ -94,7 +94,7 @@ class TestReadIds:
             read_ids(path)
 
     @given(places=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_a_damaged_npz_is_a_format_error_or_reads_whole(
         self, places: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
@@ -210,7 +210,7 @@ class TestReadIds:
         wanted=st.lists(st.lists(st.integers(0, 400), min_size=1), min_size=1, max_size=9),
         kind=st.sampled_from(["npz", "parquet", "csv"]),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_whatever_is_written_is_read_back(
         self, wanted: list[list[int]], kind: str, tmp_path_factory: pytest.TempPathFactory
     ) -> None:

@@ -35,7 +35,7 @@ SETTINGS = st.builds(
     max_children=st.integers(1, 5),
     masks=st.just(BARE),
 )
-relaxed = settings(deadline=None, max_examples=60)  # no deadline: machines are slow at times
+relaxed = settings(max_examples=60)
 
 
 def column(messages):
@@ -93,7 +93,7 @@ def test_branches_beyond_the_most_allowed_share_the_wildcard():
     assert [templates.text(i) for i in templates.ids()] == ["a is up", "<*> is up"]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(MESSAGES, SETTINGS)
 def test_the_tree_gives_every_message_the_id_that_drain3_gives(messages, config):
     tree = Tree(config.depth, config.similarity, config.max_children, config.max_templates)

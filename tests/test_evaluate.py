@@ -54,7 +54,7 @@ def simulated(seed=0, n=400, share=0.2):
     return scores, truth, scores > 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(judged())
 def test_auroc_and_auprc_equal_scikit_learns_in_every_tie(case):
     scores, truth, flags = case
@@ -63,7 +63,7 @@ def test_auroc_and_auprc_equal_scikit_learns_in_every_tie(case):
     assert ranking.auprc.value == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(judged(), st.floats(0.01, 0.9))
 def test_average_precision_equals_scikit_learns_with_the_weights_of_a_base_rate(case, rate):
     scores, truth, _ = case
@@ -79,7 +79,7 @@ def test_what_tells_nothing_apart_has_the_base_rate_as_average_precision():
     assert average_precision(np.zeros(4), truth, 0.03) == pytest.approx(0.03)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(judged())
 def test_recall_at_a_false_positive_rate_is_read_off_scikit_learns_curve(case):
     scores, truth, flags = case
@@ -98,7 +98,7 @@ def test_recall_at_a_false_positive_rate_is_exact_on_many_scores():
     assert [at.recall.value for at in ranking.recall_at] == pytest.approx(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(judged())
 def test_the_figures_of_a_decision_equal_scikit_learns(case):
     scores, truth, flags = case

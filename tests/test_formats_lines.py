@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oddlog.errors import FormatError
@@ -92,7 +92,6 @@ def test_a_line_without_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyP
         read(path, b"x" * 2_000)
 
 
-@settings(deadline=None)
 @given(text=st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n\r\0"))))
 def test_lines_come_back_as_written_whatever_the_block_size(
     text: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -108,7 +107,6 @@ def test_lines_come_back_as_written_whatever_the_block_size(
     assert found == ["start", *text]
 
 
-@settings(deadline=None)
 @given(raw=st.lists(st.binary().map(lambda b: b.translate(None, b"\n\r"))))
 def test_any_bytes_are_kept_as_escapes(
     raw: list[bytes], tmp_path_factory: pytest.TempPathFactory

@@ -38,7 +38,6 @@ LINES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(lines=st.lists(LINES), name=st.sampled_from(sorted(LAYOUTS)), cap=st.integers(1, 4))
 def test_raw_gives_back_the_lines_and_every_line_is_counted(
     lines: list[str], name: str, cap: int
@@ -59,7 +58,7 @@ def test_raw_gives_back_the_lines_and_every_line_is_counted(
 FILE_LINES = LINES.map(lambda line: line.translate({10: None, 13: None, 0: None}))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     lines=st.lists(FILE_LINES, min_size=1, max_size=15),
     name=st.sampled_from(["auto", *sorted(LAYOUTS)]),

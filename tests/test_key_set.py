@@ -34,7 +34,7 @@ def test_score_is_the_difference_to_the_nearest_seen_set():
     assert scores.sequence.tolist() == [0.0, 1.0, 1.0, 4.0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(id_lists, id_lists)
 def test_score_agrees_with_comparing_every_pair_of_sets(train, test):
     if all(i < 0 for ids in train for i in ids):

@@ -163,7 +163,7 @@ def test_the_end_of_a_long_session_is_judged_too(endless):
     assert scores.measures["end_rank"].tolist() == [3]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(ids, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_scores_depend_neither_on_company_nor_on_order(untrained, lists, random):
     order = random.sample(range(len(lists)), len(lists))
@@ -185,7 +185,7 @@ def test_scores_of_many_batches_are_those_of_one(untrained, monkeypatch):
     assert found.sequence == pytest.approx(wanted.sequence, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(ids, st.integers(1, 8))
 def test_what_comes_later_changes_no_event_score(untrained, events, n):
     whole = untrained.score(sessions([events])).event

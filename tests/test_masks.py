@@ -105,7 +105,7 @@ def test_an_empty_column_stays_empty():
     assert mask(pl.Series([], dtype=pl.String), Masks()).len() == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=60), max_size=8))
 def test_any_text_is_masked_line_by_line(texts):
     together = mask(pl.Series(texts, dtype=pl.String), Masks()).to_list()

@@ -2,7 +2,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oddlog.artifact import save_arrays
@@ -32,7 +32,6 @@ def test_event_scores_mark_the_unseen_events():
     assert scores.event.tolist() == [0.0, 1.0, 1.0, 0.0, 1.0]
 
 
-@settings(deadline=None)
 @given(id_lists, id_lists)
 def test_paper_rule_is_any_template_that_training_never_held(train, test):
     known = {i for ids in train for i in ids if i >= 0}

@@ -97,7 +97,7 @@ def test_a_session_that_stops_has_its_last_event_as_row_and_its_length_as_positi
     assert [(culprit.row, culprit.position) for culprit in found.culprits] == [(0, 1)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(id_lists, st.integers(1, 5))
 def test_what_may_follow_sums_to_one(train, n):
     detector = fitted(train, n=n)
@@ -106,7 +106,7 @@ def test_what_may_follow_sums_to_one(train, n):
     assert odds.probability.sum(axis=1) + odds.novelty == pytest.approx(1.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(id_lists, id_lists, st.integers(1, 4))
 def test_an_ngram_is_unseen_if_training_does_not_hold_it(train, test, n):
     def marked(ids):
@@ -121,7 +121,7 @@ def test_an_ngram_is_unseen_if_training_does_not_hold_it(train, test, n):
     assert scores.measures["n_unseen"].tolist() == wanted
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(id_lists, id_lists, st.integers(1, 4))
 def test_learning_in_two_parts_is_learning_the_whole(first, second, n):
     part = Sequences.from_ids(second)
@@ -132,7 +132,7 @@ def test_learning_in_two_parts_is_learning_the_whole(first, second, n):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(id_lists, st.integers(1, 4))
 def test_the_tree_counts_what_follows_each_past(train, n):
     detector = fitted(train, n=n)

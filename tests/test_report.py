@@ -159,7 +159,7 @@ def test_the_script_cannot_make_html_of_text():
     assert "</" not in script
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.text(min_size=1, max_size=100) | st.just(HOSTILE))
 def test_a_log_adds_no_element_and_no_attribute_whatever_it_says(result, calm, word):
     odd = Seen(html_of(saying(result, word), about={"model": word}))
@@ -167,7 +167,7 @@ def test_a_log_adds_no_element_and_no_attribute_whatever_it_says(result, calm, w
     assert [(t, n) for t, n, _ in odd.attributes] == [(t, n) for t, n, _ in calm.attributes]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.text(min_size=1, max_size=100) | st.just(HOSTILE))
 def test_what_a_log_says_is_there_to_be_read(result, word):
     seen = Seen(html_of(saying(result, word), about={"model": word}))

@@ -286,7 +286,7 @@ def test_the_net_never_comes_to_a_dead_end_and_stays_under_41_events() -> None:
 
 
 @given(st.integers(0, 2**32), st.lists(st.tuples(st.integers(0, 60), st.sampled_from(NAMES))))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_net_and_the_counting_acceptor_refuse_at_the_same_event(
     seed: int, changes: list[tuple[int, str]]
 ) -> None:
@@ -300,7 +300,7 @@ def test_the_net_and_the_counting_acceptor_refuse_at_the_same_event(
 
 
 @given(st.integers(0, 2**32), st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_two_acceptors_agree_on_exchanged_events(seed: int, one: int, other: int) -> None:
     steps = PROCESS.walk(Dice(np.random.default_rng(seed)), LONG)
     one, other = one % len(steps), other % len(steps)

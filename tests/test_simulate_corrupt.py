@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oddlog.events import Sequences
@@ -80,7 +80,6 @@ def test_a_window_without_its_end_is_neither_truncated_nor_robbed_of_its_last_ev
     assert {after[-1] - before[-1] for before, after in pairs(live, "removed")} == {0}
 
 
-@settings(deadline=None)
 @given(windows, st.integers(0, 99), st.booleans())
 def test_nothing_that_is_normal_comes_out(ids, seed, ends):
     normals = sessions(ids, ends=ends)

@@ -75,7 +75,7 @@ def splits(draw, by):
 
 
 @BY
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_line_and_no_session_is_ever_in_two_parts(by, data):
     sequences, parts, _ = data.draw(splits(by))
@@ -83,7 +83,7 @@ def test_no_line_and_no_session_is_ever_in_two_parts(by, data):
 
 
 @BY
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_sequence_is_in_one_part_or_counted(by, data):
     sequences, parts, report = data.draw(splits(by))
@@ -93,7 +93,7 @@ def test_every_sequence_is_in_one_part_or_counted(by, data):
 
 
 @BY
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_sequences_of_a_part_keep_their_order(by, data):
     _, parts, _ = data.draw(splits(by))
@@ -101,7 +101,7 @@ def test_sequences_of_a_part_keep_their_order(by, data):
 
 
 @BY
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), n=st.integers(10, 60), shares=st.sampled_from(SHARES))
 def test_without_anything_to_discard_sizes_are_as_asked(by, data, n, shares):
     sequences = sessions_of(*((i, f"s{i}") for i in range(n)))
@@ -236,7 +236,7 @@ def test_shares_that_sum_to_one_use_every_row():
     assert [part.height for part in parts] == [1, 2, 7]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(logs("a.log"), st.sampled_from(["lines:4/2", "time:9s/3s", "time:9s/3s,per=host"]))
 def test_windows_built_inside_parts_of_rows_do_not_leak(events, text):
     parts = cut_rows(events, [0.5, 0.5])

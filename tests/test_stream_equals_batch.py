@@ -78,21 +78,21 @@ def stream(grouper: Grouper, parts) -> list[Sequences | None]:
 CUTS = st.lists(st.integers(0, 40), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(logs(), session_windows(), CUTS)
 def test_sessions_of_a_stream_are_those_of_the_table(events, window, cuts):
     batch, _ = group(events, window)
     assert windows(*stream(Grouper(window), chunks(events, cuts))) == windows(batch)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(logs(), span_windows(), CUTS)
 def test_windows_of_lines_and_time_of_a_stream_are_those_of_the_table(events, window, cuts):
     batch, _ = group(events, window)
     assert windows(*stream(Grouper(window), chunks(events, cuts))) == windows(batch)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs(), session_windows() | span_windows(), CUTS)
 def test_a_stream_counts_what_the_table_counts(events, window, cuts):
     grouper = Grouper(window)
@@ -100,7 +100,7 @@ def test_a_stream_counts_what_the_table_counts(events, window, cuts):
     assert grouper.report == group(events, window)[1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logs(), session_windows() | span_windows(), st.integers(0, 40))
 def test_a_stream_restored_from_json_goes_on_as_if_nothing_had_happened(events, window, cut):
     before, after = events[:cut], events[cut:]
@@ -111,7 +111,7 @@ def test_a_stream_restored_from_json_goes_on_as_if_nothing_had_happened(events, 
     assert windows(*parts) == windows(group(events, window)[0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs(), session_windows() | span_windows())
 def test_a_flushed_stream_begins_anew(events, window):
     grouper = Grouper(window)
@@ -119,7 +119,7 @@ def test_a_flushed_stream_begins_anew(events, window):
     assert windows(*stream(grouper, [events])) == once
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs(), session_windows() | span_windows(), CUTS)
 def test_no_event_is_lost_or_doubled_when_a_stream_has_to_evict(events, window, cuts):
     grouper = Grouper(window, max_open=2, max_events=5)
