@@ -14,6 +14,12 @@ NAME.SETTING=VALUE`` with which settings. Detectors that learn from labels can b
 ``bgl-windows`` and the two with labels, beside those that learn from the normal sequences of the
 same parts.
 
+ADFA-LD's traces have up to 4,500 calls; by the time of a batch, LogGPT's defaults would take some
+forty minutes of a seed. About five take
+
+    --set loggpt.context=64 --set loggpt.max_steps=1000 --set loggpt.count_steps=300
+    --set logbert.context=64 --set logbert.epochs=8 --set logbert.count_steps=300
+
 One JSON line per seed and detector goes to benchmarks/results/<name>.jsonl as soon as it is known;
 what is there is not run again, and other settings of a detector that is there are refused. A
 detector that fails is reported at the end and keeps no other from being measured. With ``--work

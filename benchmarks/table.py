@@ -393,11 +393,40 @@ and nothing assumed. The test of a log and seed is always the same. Mean ± stan
 """
 
 
+def masked_section(records: list[Record]) -> str:
+    """Say how fast LogBERT scores, preset by preset."""
+    rows = [
+        [
+            f"`{record['preset']}`",
+            f"{record['together']:,.0f}",
+            f"{record['apart']:,.1f}",
+            f"{record['together'] / record['apart']:.1f}",
+            f"{record['difference']:.0e}",
+        ]
+        for record in records
+    ]
+    header = ["preset", "all in one call", "one in a call", "ratio", "largest difference"]
+    first = records[0]
+    return f"""## How fast LogBERT scores
+
+`python benchmarks/masked.py`
+
+Windows per processor second ({first["machine"]}, one thread): {first["n_distinct"]:,} different
+sessions of HDFS_v1, {first["mean_length"]:.0f} events on average, in one call, and some of them in
+a call each; the best of several rounds, taken in turns. The difference is between the scores of
+either way. {measured_at(records)}
+
+{markdown(header, rows)}
+"""
+
+
 def main() -> None:
     results = {path.stem: read(path) for path in sorted(RESULTS.glob("*.jsonl"))}
     parts = [section(name, results[name]) for name in ABOUT if results.get(name)]
     if results.get("contamination"):
         parts.append(contamination_section(results["contamination"]))
+    if results.get("masked"):
+        parts.append(masked_section(results["masked"]))
     DOCUMENT.write_text(
         "# Results\n\nWritten by `python benchmarks/table.py` from `benchmarks/results/`; "
         "do not edit.\n\n" + "\n".join(parts)

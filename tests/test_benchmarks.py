@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -401,3 +402,20 @@ def test_recall_is_read_at_the_threshold_that_realises_the_rate(benchmark):
     truth = np.array([False] * 100 + [True] * 3)
     found = benchmark("contamination").recall_at(np.array(normal + odd), truth, 0.01)
     assert found == pytest.approx(2 / 3)
+
+
+def test_the_speed_of_a_call_for_all_is_told_as_a_ratio(benchmark):
+    record = {"preset": "paper", "n_distinct": 1000, "mean_length": 28.4, "together": 300.0}
+    record |= {"apart": 25.0, "difference": 1e-6, "machine": "x"}
+    text = benchmark("table").masked_section([record])
+    assert "| `paper` | 300 | 25.0 | 12.0 | 1e-06 |" in text
+
+
+def test_sessions_that_are_drawn_to_be_scored_differ_from_each_other(benchmark):
+    sequences = oddlog.Sequences.from_ids([[1, 2], [1], [1, 2], [2, 1], [1]])
+    drawn = benchmark("masked").distinct_sessions(sequences, 10)
+    assert sorted(drawn.template_ids()[a:b].tolist() for a, b in pairwise(drawn.offsets)) == [
+        [1],
+        [1, 2],
+        [2, 1],
+    ]
