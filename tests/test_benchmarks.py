@@ -182,6 +182,15 @@ def test_a_setting_of_no_chosen_detector_is_refused(run_tiny):
         run_tiny[0]("--detectors", "counts", "--set", "loggpt.layers=2")
 
 
+def test_an_ensemble_is_given_the_settings_of_its_members_alone(run_tiny):
+    run, out = run_tiny
+    words = ["--set", 'ensemble.members=["key_set", "counts"]', "--set", "counts.idf=true"]
+    run("--detectors", "ensemble", "ngram", *words, "--set", "ngram.n=2")
+    combined, ngram = map(json.loads, out.read_text().splitlines())
+    assert combined["settings"]["settings"] == {"counts": {"idf": True}}
+    assert ngram["set"] == ["ngram.n=2"]
+
+
 def test_what_is_taken_up_from_a_checkpoint_has_no_time_of_its_own(run_tiny, monkeypatch, tmp_path):
     def fit(detector, train, valid, run):
         assert run.resume
