@@ -73,6 +73,10 @@ def test_where_no_change_alone_helps_all_are_to_blame():
     assert occluded(unseen, [1, 3, 0, 1]) == [[0, 0.5, 0, 0.5]]
 
 
+def test_where_the_nearest_is_as_odd_all_that_differs_is_to_blame():
+    assert occluded(lambda rows: np.full(len(rows), 3.0), [1, 3, 0, 1]) == [[0, 1.5, 0, 1.5]]
+
+
 @pytest.mark.parametrize("row", [[1, 2, 0, 0], [1, 0, 1, 0]])
 def test_a_normal_vector_is_to_blame_for_nothing(row):
     assert occluded(lambda rows: rows.sum(axis=1) * 1.0, row) == [[0, 0, 0, 0]]

@@ -62,6 +62,7 @@ TEXTS = (
 )
 LOAD_AND_SCORE = """
 import sys
+sys.modules["sklearn"] = None  # what only fits is not needed to score
 from dataclasses import replace
 from pathlib import Path
 import numpy as np

@@ -115,7 +115,8 @@ def by_occlusion(score: Callable[[Rows], NDArray[np.float64]], normal: Vectors) 
     """Return amounts by which a score falls if a template's count is made normal.
 
     Normal is what the nearest normal training vector has. Where no single template lowers the
-    score, all that differ share equally what they lower it together.
+    score, all that differ share equally what they lower it together, or, where they do not, the
+    score: the nearest is then as odd, and still the best clue.
 
     Args:
         score: From (rows, V + 1) counts to (rows,) scores.
@@ -135,7 +136,9 @@ def by_occlusion(score: Callable[[Rows], NDArray[np.float64]], normal: Vectors) 
             changed = rows[own]
             changed[np.arange(len(own)), at] = usual[own, at]
             fall[own, at] = np.maximum(whole[own] - score(changed), 0)
-        together = np.maximum(whole - score(usual), 0) / np.maximum((rows != usual).sum(axis=1), 1)
+        lower = whole - score(usual)
+        together = np.where(lower > 0, lower, np.maximum(whole, 0))
+        together = together / np.maximum((rows != usual).sum(axis=1), 1)
         alone = fall.max(axis=1, initial=0) > 0
         fall = np.where(alone[:, None], fall, together[:, None])
         return fall * np.sign(rows - usual)

@@ -29,6 +29,8 @@ DETECTORS: dict[str, str] = {
     "ngram": "oddlog.detectors.ngram:Ngram",
     "pca": "oddlog.detectors.pca:PCA",
     "log_cluster": "oddlog.detectors.log_cluster:LogCluster",
+    "isolation_forest": "oddlog.detectors.isolation_forest:IsolationForest",
+    "one_class_svm": "oddlog.detectors.one_class_svm:OneClassSVM",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
     "logbert": "oddlog.detectors.logbert:LogBERT",
     "ensemble": "oddlog.ensemble:Ensemble",  # of others; above this layer, and imported when asked
