@@ -41,14 +41,14 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.evaluate import average_precision
 from oddlog.events import Sequences
 from oddlog.findings import Culprit, Explanation, Scores
+from oddlog.nn.validation import BASE_RATE, N_DRAWS
 from oddlog.run import Run
 from oddlog.simulate.corrupt import corrupt
 
 logger = logging.getLogger(__name__)
 MARGIN = 0.01
-"""Of area under precision and recall; from one draw of corruptions to another it wavers by less."""
-N_DRAWS = 5  # corruptions of each validation window
-BASE_RATE = 0.03  # to which they are weighed, about that of anomalies in the public logs
+"""Of area under precision and recall: rules that rank alike differ by .001, and a rule that drowns
+its members by a tenth and more (docs/ensembles.md)."""
 ROBUST = "cauchy"  # where no window can be corrupted, and nothing tells which rule is best
 
 
