@@ -48,7 +48,7 @@ def take_up(cut: Cut, config: EnsembleConfig, keep: Path | None, seed: int) -> E
     """Return the ensemble that is kept, or fit one and keep it."""
     if keep and keep.exists():
         return Ensemble.load(keep, "cpu")
-    train, valid, _ = (part.without_labels() for part in cut.parts)
+    train, valid, _ = cut.learned("normal")
     ensemble = Ensemble(config)
     ensemble.fit(train, valid, Run(seed, device="cpu"))
     if keep:
@@ -60,7 +60,7 @@ def take_up(cut: Cut, config: EnsembleConfig, keep: Path | None, seed: int) -> E
 
 def compare(cut: Cut, ensemble: Ensemble) -> Iterator[dict[str, str]]:
     """Yield a row for each member and each rule; members are scored once."""
-    _, valid, calibration = (part.without_labels() for part in cut.parts)
+    _, valid, calibration = cut.learned("normal")
     odd = corrupt(valid, 0, N_DRAWS).without_labels()
     parts = (valid, odd, calibration, cut.test.without_labels())
     found = [ensemble.score(part).measures for part in parts]

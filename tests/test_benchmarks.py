@@ -19,6 +19,7 @@ from oddlog.detectors import BASELINES
 from oddlog.detectors.key_set import KeySet
 from oddlog.detectors.new_event import NewEvent
 from oddlog.drain import Templates
+from oddlog.ensemble import EnsembleConfig
 from oddlog.pipeline import fit_sequences
 from oddlog.simulate import simulate
 
@@ -428,3 +429,15 @@ def test_sessions_that_are_drawn_to_be_scored_differ_from_each_other(benchmark):
         [1, 2],
         [2, 1],
     ]
+
+
+def test_an_ensembles_members_and_every_rule_are_judged(benchmark, tmp_path):
+    script = benchmark("ensemble")
+    config = EnsembleConfig(members=("new_event", "key_set"))
+    kept = script.take_up(tiny(None, 0), config, tmp_path / "kept", 0)
+    again = script.take_up(tiny(None, 0), config, tmp_path / "kept", 0)
+    rows = [*script.compare(tiny(None, 0), again)]
+    names = [row["score"].removesuffix(" (chosen)").strip("*") for row in rows]
+    assert names == ["new_event", "key_set", "fisher", "cauchy", "minimum"]
+    assert {row["AUPRC"] for row in rows} == {"1.0000"}
+    assert again.rule == kept.rule
