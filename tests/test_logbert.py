@@ -131,6 +131,13 @@ def test_a_missing_template_is_expected_in_its_place_or_at_the_end(requests):
     assert SYNC in expected
 
 
+def test_of_two_sessions_with_an_unseen_template_the_one_that_is_odd_besides_ranks_first(requests):
+    plain, odd = [OPEN, 99, READ, READ, READ, CLOSE], [OPEN, 99, READ, SYNC, SYNC, SYNC, CLOSE]
+    scores = requests.score(sessions([plain, odd, [OPEN, 99, 98, READ, READ, READ, CLOSE]]))
+    assert scores.sequence[1] > scores.sequence[0]
+    assert scores.sequence[2] > scores.sequence[0]
+
+
 def test_the_counts_of_a_session_that_goes_on_are_not_judged(requests):
     begun = sessions([[OPEN, READ]], ends=False)
     assert requests.score(begun).sequence[0] < requests.score(sessions([[OPEN, READ]])).sequence[0]

@@ -98,6 +98,7 @@ class _Reading:
         surprise: (t,) in nats.
         rank: (t,) from 0.
         worst: (n,) the highest surprise.
+        worst_known: (n,) the highest of known templates and the end.
         distance: (n,) to the centre; of a long window, its farthest chunk's.
         likeliest: (t, k) tokens expected; k may be 0.
         probability: (t, k).
@@ -107,6 +108,7 @@ class _Reading:
     surprise: NDArray[np.float32]
     rank: NDArray[np.int64]
     worst: NDArray[np.float32]
+    worst_known: NDArray[np.float32]
     distance: NDArray[np.float32]
     likeliest: NDArray[np.int64]
     probability: NDArray[np.float32]
@@ -123,8 +125,10 @@ class LogBERT:
     added, as far as it is beyond that of nine in ten normal windows, by the weight out of
     ``DISTANCE_WEIGHTS`` that best tells validation windows from corruptions of them. A template
     that training never saw has rank ``n_keys + 1`` and the surprise
-    ``log(n + 1) + log(n_keys + 1)`` after n training events without it. The counts of a session
-    that may still go on are not judged (``strings.judged_marks``). No sequence is left out. Not
+    ``log(n + 1) + log(n_keys + 1)`` after n training events without it; where counts are judged it
+    is one more of these and no event of the first reader, so that among windows with one unseen
+    template those rank first in which the rest is odd too. The counts of a session that may still
+    go on are not judged (``strings.judged_marks``). No sequence is left out. Not
     causal: what comes later tells of what came before.
 
     Measures: ``surprise`` and ``rank`` (m,), ``end_surprise`` and ``end_rank`` (n,), 0 where the
@@ -267,7 +271,7 @@ class LogBERT:
         suspects = of_order(order.encoded, odd)
         if self._counts is not None and scale.counts is not None:
             strings = self._count(sequences)
-            judged = self._counts.judge(strings, self.config.passes, n_expected=1)
+            judged = self._counts.judge(strings, self.config.passes, n_expected=1, jointly=True)
             counts = OddCounts(strings, judged, scale.counts, self._judged[marks_of(sequences)])
             blamed = of_counts(sequences, vocabulary, counts, order.likeliest.shape[1])
             suspects = suspects.and_counts(blamed, sequences.lengths)
@@ -308,7 +312,7 @@ class LogBERT:
             detector._n_training_events = max(0, int(vocab["n_training_events"]))
             detector._scale = _read_scale(vocab["scale"], detector.config.reads == "both")
             detector._judged = np.array(vocab["judged_marks"], dtype=bool).reshape(4)
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+        except (ConfigError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
         detector._vocabulary = vocabulary
         return detector
@@ -317,6 +321,15 @@ class LogBERT:
         if self._vocabulary is None or self._scale is None:
             raise NotFittedError("logbert has not learned yet: call fit or load first")
         return self._vocabulary, self._scale
+
+    def _known(self) -> Vocabulary:
+        if self._vocabulary is None:
+            raise NotFittedError("logbert has not learned yet: call fit or load first")
+        return self._vocabulary
+
+    @property
+    def _unknown_surprise(self) -> float:
+        return float(np.log1p(self._n_training_events) + np.log1p(self._known().n_keys))
 
     def _ends(self, sequences: Sequences) -> NDArray[np.bool_]:
         return sequences.ends & self.config.end_mark
@@ -336,9 +349,10 @@ class LogBERT:
         judged = self._order.judge(encoded.distinct, self.config.passes, n_expected)
         surprise, rank = encoded.spread(judged.surprise), encoded.spread(judged.rank)
         unknown = encoded.tokens.tokens == UNKNOWN
-        n_keys = self._vocabulary.n_keys
-        rank[unknown] = n_keys + 1
-        surprise[unknown] = np.log1p(self._n_training_events) + np.log1p(n_keys)
+        rank[unknown] = self._vocabulary.n_keys + 1
+        first = encoded.tokens.offsets[:-1]
+        worst_known = np.maximum.reduceat(np.where(unknown, 0.0, surprise), first)
+        surprise[unknown] = self._unknown_surprise
         far = self._order.distance(judged)[encoded.distinct.of_chunk]
         distance = np.zeros(len(sequences), dtype=np.float32)
         np.maximum.at(distance, _owners(encoded), far)
@@ -346,33 +360,48 @@ class LogBERT:
             encoded,
             surprise,
             rank,
-            np.maximum.reduceat(surprise, encoded.tokens.offsets[:-1])
-            if len(sequences)
-            else surprise,
+            np.maximum.reduceat(surprise, first),
+            worst_known,
             distance,
             encoded.spread(judged.likeliest),
             encoded.spread(judged.probability),
         )
 
     def _read_counts(self, sequences: Sequences) -> NDArray[np.float64]:
-        """Return (n,) the worst surprise of each window's counts plus the mean one."""
+        """Return (n,) the worst surprise of each window's counts plus the mean one.
+
+        Each kind of unknown template counts as one more place, with the surprise of its event.
+        """
         assert self._counts is not None  # noqa: S101 -- asked for with two readers only
         found = [np.zeros(0)]
         for first in range(0, len(sequences), N_AT_ONCE):
             index = np.arange(first, min(first + N_AT_ONCE, len(sequences)))
             strings = self._count(sequences.take(index))
-            surprise = self._counts.judge(strings, self.config.passes).surprise
+            surprise = self._counts.judge(strings, self.config.passes, jointly=True).surprise
             table = surprise.reshape(len(strings), -1).astype(np.float64)
-            found.append((table.max(axis=1) + table.mean(axis=1))[strings.of_chunk])
+            n_unknown = self._count_unknown(sequences.take(index))
+            worst = table.max(axis=1)[strings.of_chunk]
+            worst = np.maximum(worst, self._unknown_surprise * (n_unknown > 0))
+            total = table.sum(axis=1)[strings.of_chunk] + self._unknown_surprise * n_unknown
+            found.append(worst + total / (table.shape[1] + n_unknown))
         return np.concatenate(found)
+
+    def _count_unknown(self, sequences: Sequences) -> NDArray[np.int64]:
+        """Return (n,) how many different templates of each window training never held."""
+        vocabulary = self._known()
+        ids, owners = sequences.template_ids(), sequences.owners
+        unknown = vocabulary.encode(ids) == UNKNOWN
+        pairs = np.unique(np.stack([owners[unknown], ids[unknown]]), axis=1)
+        return np.bincount(pairs[0], minlength=len(sequences))
 
     def _combine(self, sequences: Sequences, order: _Reading, scale: Scale) -> NDArray[np.float64]:
         """Return (n,) the score of each window, in nats."""
         worst = scale.order.nats(order.worst)
         if scale.counts is not None:
             counts = scale.counts.nats(self._read_counts(sequences))
+            known = scale.order.nats(order.worst_known)
             judged = self._judged[marks_of(sequences)]
-            worst = np.where(judged, np.maximum(worst, counts), worst)
+            worst = np.where(judged, np.maximum(known, counts), worst)
         return worst + scale.weight * np.maximum(scale.distance.nats(order.distance), 0.0)
 
     def _misses(self, order: _Reading) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
