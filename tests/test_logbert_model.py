@@ -12,7 +12,6 @@ from oddlog.detectors.logbert.model import (
     centre_of,
     cut_into_pieces,
     encode_strings,
-    from_the_left,
     hide,
     judge,
     loss_of,
@@ -69,31 +68,6 @@ def test_each_token_is_judged_with_every_other_of_its_pass_masked(network, strin
                 logits = network.cls(outputs)[0, place, FIRST_CANDIDATE : mask_of(network)]
             wanted = -torch.log_softmax(logits, dim=0)[tokens[place] - FIRST_CANDIDATE].item()
             assert found.surprise[first + place] == pytest.approx(wanted, abs=1e-4)
-
-
-@pytest.mark.parametrize("passes", [2, 5])
-def test_from_the_left_each_place_is_scored_once_by_the_blocks_before_it(passes):
-    plan = from_the_left(9, passes)
-    scored = np.sum([scored for _, scored in plan], axis=0)
-    assert scored.tolist() == [0, *[1] * 8]
-    for masked, block in plan:
-        first = np.flatnonzero(block)[0]
-        assert masked.tolist() == [place >= first for place in range(9)]
-
-
-def test_jointly_the_higher_surprise_counts(network, strings):
-    once, jointly = (judge(network, strings, 2, jointly=joint) for joint in (False, True))
-    assert (jointly.surprise >= once.surprise).all()
-    assert (jointly.surprise > once.surprise).any()
-
-
-def test_a_share_of_its_own_is_masked_of_each_string():
-    config = LogBERTConfig(unknown_rate=0.0, cut_rate=0.0)
-    tokens = torch.tensor([[BEGIN, *[ONE] * 200]] * 2)
-    share = torch.tensor([[0.0], [1.0]])
-    *_, masked = hide(tokens, config, 8, torch.Generator().manual_seed(0), share)
-    assert 0.02 < masked[0, 1:].float().mean() < 0.2
-    assert masked[1, 1:].all()
 
 
 def test_the_first_mark_is_never_judged(network, strings):

@@ -271,7 +271,7 @@ class LogBERT:
         suspects = of_order(order.encoded, odd)
         if self._counts is not None and scale.counts is not None:
             strings = self._count(sequences)
-            judged = self._counts.judge(strings, self.config.passes, n_expected=1, jointly=True)
+            judged = self._counts.judge(strings, self.config.passes, n_expected=1)
             counts = OddCounts(strings, judged, scale.counts, self._judged[marks_of(sequences)])
             blamed = of_counts(sequences, vocabulary, counts, order.likeliest.shape[1])
             suspects = suspects.and_counts(blamed, sequences.lengths)
@@ -377,7 +377,7 @@ class LogBERT:
         for first in range(0, len(sequences), N_AT_ONCE):
             index = np.arange(first, min(first + N_AT_ONCE, len(sequences)))
             strings = self._count(sequences.take(index))
-            surprise = self._counts.judge(strings, self.config.passes, jointly=True).surprise
+            surprise = self._counts.judge(strings, self.config.passes).surprise
             table = surprise.reshape(len(strings), -1).astype(np.float64)
             n_unknown = self._count_unknown(sequences.take(index))
             worst = table.max(axis=1)[strings.of_chunk]

@@ -36,7 +36,6 @@ TRAINING_TOKENS = 4096
 """Padded tokens in a piece of a training batch."""
 LOGITS = 2**25
 """Logits in a scoring batch, 128 MiB."""
-LEAST_MASKED = 0.1
 SAMPLED = 4096
 """Strings that an epoch is validated on, and that the centre is a mean of while training."""
 
@@ -116,8 +115,7 @@ class Judged:
     """What the network makes of d distinct strings of t tokens.
 
     Attributes:
-        surprise: (t,) float32, -log p of each token when masked, in nats, the highest if that is
-            more than once; 0 where it never is.
+        surprise: (t,) float32, -log p of each token when masked, in nats; 0 where it never is.
         rank: (t,) int64 from 0; 0 where it never is.
         hidden: (d, D) float32, the output at the first mark, a mean over the passes.
         likeliest: (t, k) int64, the likeliest tokens in its place; k may be 0.
@@ -135,48 +133,18 @@ class Judged:
         return ((self.hidden - centre) ** 2).mean(axis=1)
 
 
-Pass = tuple[NDArray[np.bool_], NDArray[np.bool_]]
-"""Of T places, which are masked, and which of these are scored."""
-
-
-def every(n_places: int, passes: int) -> list[Pass]:
-    """Mask every ``passes``-th place behind the first mark, and score it by all the others."""
-    places = np.arange(n_places)
-    chosen = [(places % passes == number) & (places > 0) for number in range(passes)]
-    return [(masked, masked) for masked in chosen]
-
-
-def from_the_left(n_places: int, passes: int) -> list[Pass]:
-    """Cut the places behind the first mark into blocks; score each by the blocks before it alone.
-
-    What is normal given all the others may be odd as a whole: three counts that always agree, all
-    of them one too low, vouch for each other. The blocks' probabilities make a joint one.
-    """
-    places = np.arange(n_places)
-    blocks = [block for block in np.array_split(places[1:], passes) if len(block)]
-    return [(places >= block[0], np.isin(places, block)) for block in blocks]
-
-
 @torch.inference_mode()
-def judge(
-    model: BertForMaskedLM,
-    strings: Distinct,
-    passes: int,
-    n_expected: int = 0,
-    *,
-    jointly: bool = False,
-) -> Judged:
+def judge(model: BertForMaskedLM, strings: Distinct, passes: int, n_expected: int = 0) -> Judged:
     """Mask every token of every string once, in ``passes`` passes, and score it there.
 
-    What a token is judged by depends on nothing but its string.
+    A pass masks every ``passes``-th place behind the first mark, so that what a token is judged by
+    depends on nothing but its string.
 
     Args:
         model: The network, in evaluation mode.
         strings: Distinct strings, each at most as long as the context.
         passes: Number of passes.
         n_expected: How many of the likeliest tokens to return for each.
-        jointly: Score every token once more, by those before it alone, in as many passes; the
-            higher surprise counts.
     """
     n_tokens, n_kept = len(strings.tokens), min(n_expected, mask_of(model) - FIRST_CANDIDATE)
     found = Judged(
@@ -193,23 +161,18 @@ def judge(
     for batch in batch_ranges(strings.lengths, at_once):
         tokens = pad(strings, batch).to(model.device)
         place = strings.offsets[batch][:, None] + np.arange(tokens.shape[1])
-        plan = every(tokens.shape[1], passes)
-        plan += from_the_left(tokens.shape[1], passes) if jointly else []
-        for masked, scored in plan:
-            outputs = encode_strings(model, masked_at(model, tokens, masked))
-            found.hidden[batch] += outputs[:, 0].cpu().numpy() / len(plan)
-            chosen = _candidates(tokens, scored)
+        for number in range(passes):
+            chosen = _every(tokens, passes, number) & (tokens >= FIRST_CANDIDATE)
+            outputs = encode_strings(model, tokens.masked_fill(chosen, mask_of(model)))
+            found.hidden[batch] += outputs[:, 0].cpu().numpy() / passes
             _fill(found, place[chosen.cpu().numpy()], outputs[chosen], tokens[chosen], model)
     return found
 
 
-def masked_at(model: BertForMaskedLM, tokens: Tensor, places: NDArray[np.bool_]) -> Tensor:
-    """Return tokens (B, T) with the candidates at some places (T,) masked."""
-    return tokens.masked_fill(_candidates(tokens, places), mask_of(model))
-
-
-def _candidates(tokens: Tensor, places: NDArray[np.bool_]) -> Tensor:
-    return torch.from_numpy(places).to(tokens.device) & (tokens >= FIRST_CANDIDATE)
+def _every(tokens: Tensor, passes: int, number: int) -> Tensor:
+    """Return (B, T) whether a place is masked in a pass."""
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    return ((places % passes == number) & (places > 0)).expand_as(tokens)
 
 
 def _fill(
@@ -221,14 +184,11 @@ def _fill(
 ) -> None:
     logits = candidate_logits(model, outputs)
     surprise, rank = surprise_and_rank(logits, observed - FIRST_CANDIDATE)
-    higher = surprise.cpu().numpy() >= found.surprise[place]
-    place = place[higher]
-    found.surprise[place] = surprise.cpu().numpy()[higher]
-    found.rank[place] = rank.cpu().numpy()[higher]
+    found.surprise[place], found.rank[place] = surprise.cpu().numpy(), rank.cpu().numpy()
     if n_kept := found.likeliest.shape[1]:
         best = torch.softmax(logits.float(), dim=-1).topk(n_kept, dim=-1)
-        found.likeliest[place] = best.indices.cpu().numpy()[higher] + FIRST_CANDIDATE
-        found.probability[place] = best.values.cpu().numpy()[higher]
+        found.likeliest[place] = best.indices.cpu().numpy() + FIRST_CANDIDATE
+        found.probability[place] = best.values.cpu().numpy()
 
 
 @torch.inference_mode()
@@ -300,11 +260,7 @@ def loss_of(model: BertForMaskedLM, batch: Batch, centre: Tensor, alpha: float) 
 
 
 def hide(
-    tokens: Tensor,
-    config: LogBERTConfig,
-    mask: int,
-    generator: torch.Generator,
-    share: Tensor | None = None,
+    tokens: Tensor, config: LogBERTConfig, mask: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mask a random share of the tokens; show a few others as unknown; cut a few beginnings off.
 
@@ -313,8 +269,6 @@ def hide(
         config: How much of each.
         mask: The token of the mask; those from ``FIRST_CANDIDATE`` below it are candidates.
         generator: Where chance comes from.
-        share: (B, 1) of each string's tokens to mask, at least ``LEAST_MASKED``; None for
-            ``config.mask_share``.
 
     Returns:
         Tokens, inputs and masked, as in ``Batch``.
@@ -327,8 +281,7 @@ def hide(
     tokens = tokens.gather(1, place.clamp(max=longest - 1)).masked_fill(place >= longest, PAD)
     tokens[dropped > 0, 0] = HIDDEN
     candidate = tokens >= FIRST_CANDIDATE
-    wanted = config.mask_share if share is None else share.clamp(min=LEAST_MASKED)
-    masked = candidate & (torch.rand(tokens.shape, generator=generator) < wanted)
+    masked = candidate & (torch.rand(tokens.shape, generator=generator) < config.mask_share)
     masked[:, 0] = False
     hidden = ~masked & (tokens > END)
     hidden &= torch.rand(tokens.shape, generator=generator) < config.unknown_rate
@@ -349,14 +302,11 @@ class Weighed:
         strings: d distinct strings.
         weights: (d,) float32, of each in every mean over them.
         members: (b,) int64, the strings that a round of training shows, as often as it lists them.
-        varied: Whether the share of masked tokens is drawn for each string, from ``LEAST_MASKED``
-            to all of them, so that any part of a string can be judged by any other.
     """
 
     strings: Distinct
     weights: NDArray[np.float32]
     members: NDArray[np.int64]
-    varied: bool = False
 
     def sample(self) -> tuple[Distinct, NDArray[np.float32]]:
         """Return at most ``SAMPLED`` of the strings, evenly spaced, and their weights."""
@@ -385,9 +335,7 @@ def masked_task(
         seed = int(torch.randint(2**62, (), generator=generator))
         for drawn in islice(endless_batches(lengths, config.batch_size, seed), n_batches):
             members = train.members[drawn]
-            tokens = pad(train.strings, members)
-            drawn_share = torch.rand(len(tokens), 1, generator=generator) if train.varied else None
-            hidden = hide(tokens, config, mask_of(model), generator, drawn_share)
+            hidden = hide(pad(train.strings, members), config, mask_of(model), generator)
             yield Batch(*hidden, shares[members]).to(model.device)
 
     def validate() -> float:
@@ -439,8 +387,8 @@ def centre_of(
     total = torch.zeros(model.config.hidden_size, dtype=torch.float64)
     for batch in batch_ranges(strings.lengths, SCORING_TOKENS):
         tokens = pad(strings, batch).to(model.device)
-        masked, _ = every(tokens.shape[1], passes)[0]
-        first = encode_strings(model, masked_at(model, tokens, masked))[:, 0]
+        chosen = _every(tokens, passes, 0) & (tokens >= FIRST_CANDIDATE)
+        first = encode_strings(model, tokens.masked_fill(chosen, mask_of(model)))[:, 0]
         total += torch.from_numpy(weights[batch]).double() @ first.cpu().double()
     return (total / float(weights.sum())).float()
 

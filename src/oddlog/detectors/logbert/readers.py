@@ -40,11 +40,9 @@ class Reader:
     network: BertForMaskedLM
     centre: NDArray[np.float32]
 
-    def judge(
-        self, strings: Distinct, passes: int, n_expected: int = 0, *, jointly: bool = False
-    ) -> Judged:
-        """Mask every token; see ``model.judge``."""
-        return judge(self.network, strings, passes, n_expected, jointly=jointly)
+    def judge(self, strings: Distinct, passes: int, n_expected: int = 0) -> Judged:
+        """Mask every token once; see ``model.judge``."""
+        return judge(self.network, strings, passes, n_expected)
 
     def distance(self, judged: Judged) -> NDArray[np.float32]:
         """(d,) squared distance of each string's output to the centre, a mean over dimensions."""
@@ -124,7 +122,7 @@ def weigh(strings: Distinct, config: LogBERTConfig, name: str) -> Weighed:
     """
     once = np.arange(len(strings))
     if name == COUNTS:
-        return Weighed(strings, np.sqrt(strings.counts).astype(np.float32), once, varied=True)
+        return Weighed(strings, np.sqrt(strings.counts).astype(np.float32), once)
     if config.learn == "support":
         return Weighed(strings, np.ones(len(strings), dtype=np.float32), once)
     return Weighed(strings, strings.counts.astype(np.float32), strings.of_chunk)

@@ -7,8 +7,7 @@ whether it holds its end. The j-th token behind them is the number of events of 
 the vocabulary, as a token of its own: the place says which template, the token how many. Masked
 prediction of such a string is p(how many of these | how many of all others), which is what an event
 too many, or one missing, changes; writers that run side by side, interleaved anew in every session,
-leave it alone. Counts that always agree vouch for each other where all of them are off: so each is
-scored once more by those before it alone (``model.from_the_left``).
+leave it alone.
 """
 
 from __future__ import annotations
