@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oddlog.encode import PAD, Chunks
+from oddlog.encode import FIRST_CANDIDATE, PAD, Chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,3 +178,47 @@ def _number(
         span *= n_values
     _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
     return first, inverse
+
+
+@dataclass(frozen=True, eq=False)
+class Grams:
+    """Distinct n-grams, and how often each occurs.
+
+    Attributes:
+        rows: (d, n) int64 tokens, what came last, ``PAD`` in front where less came before it.
+        counts: (d,) int64, how often each occurs.
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, strings: Distinct, n: int) -> Grams:
+        """Count the n-grams that end in a token that can be predicted."""
+        found = find_pasts(strings.tokens, strings.offsets, n)
+        often = np.repeat(strings.counts, strings.lengths)
+        counts = np.bincount(found.of_token, often, minlength=len(found)).astype(np.int64)
+        kept = found.rows[:, -1] >= FIRST_CANDIDATE
+        return cls(found.rows[kept], counts[kept])
+
+    def check(self, n: int, n_tokens: int) -> None:
+        """Raise ValueError if these cannot be n-grams over so many tokens."""
+        fits = self.rows.ndim == 2 and self.rows.shape == (len(self.counts), n) and len(self.rows)
+        if not fits or self.rows.min() < 0 or self.rows.max() >= n_tokens:
+            raise ValueError(f"rows of shape {self.rows.shape} are no {n}-grams")
+        if self.rows[:, -1].min() < FIRST_CANDIDATE or self.counts.min() < 1:
+            raise ValueError("n-grams that cannot have been counted")
+
+    def sample(self, most: int, seed: int) -> Grams:
+        """Return at most so many of them, drawn at random."""
+        if len(self.rows) <= most:
+            return self
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(self.rows))[:most])
+        return Grams(self.rows[drawn], self.counts[drawn])
+
+    def joined(self, other: Grams) -> Grams:
+        """Return the n-grams of both, over one vocabulary."""
+        rows = np.concatenate([self.rows, other.rows])
+        first, place = number_rows(rows)
+        counts = np.bincount(place, np.concatenate([self.counts, other.counts]))
+        return Grams(rows[first], counts.astype(np.int64))

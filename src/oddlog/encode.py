@@ -7,6 +7,7 @@ is ``UNKNOWN``, which is never a target: no model can expect it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,26 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """(n,) number of tokens in each string."""
         return np.diff(self.offsets)
+
+    def measures(
+        self, of_token: Mapping[str, NDArray], ends: NDArray[np.bool_]
+    ) -> dict[str, NDArray]:
+        """Return named values of tokens as measures of events and of ends.
+
+        Args:
+            of_token: (t,) each; 0 at the first mark of every string.
+            ends: (n,) whether the string has an end mark.
+
+        Returns:
+            For each name (m,) the values of the events and, with ``end_`` before the name, (n,) of
+            the end marks, 0 where there is none.
+        """
+        is_event = self.entries >= 0
+        at_end = np.where(ends, self.offsets[1:] - 1, self.offsets[:-1])
+        found = {}
+        for name, values in of_token.items():
+            found |= {name: values[is_event], f"end_{name}": values[at_end]}
+        return found
 
 
 def add_marks(sequences: Sequences, tokens: NDArray[np.int64]) -> Tokens:

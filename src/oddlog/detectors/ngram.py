@@ -38,7 +38,7 @@ from pydantic import Field, PositiveInt
 
 from oddlog import config as settings
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
-from oddlog.distinct import Pasts, find_pasts, number_rows
+from oddlog.distinct import Grams, Pasts, find_pasts, number_rows
 from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN, Vocabulary, training_templates
 from oddlog.errors import ArtifactError, NotFittedError
 from oddlog.events import Sequences
@@ -66,44 +66,6 @@ class NgramConfig(settings.Config):
     score: Literal["surprise", "unseen"] = "surprise"
     top_g: PositiveInt = 9
     n_expected: PositiveInt = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Grams:
-    """The distinct n-grams of training.
-
-    Attributes:
-        rows: (d, n) int64 tokens, what came last, ``PAD`` in front where less came before it.
-        counts: (d,) int64, how often each occurs.
-    """
-
-    rows: Ints
-    counts: Ints
-
-    @classmethod
-    def of(cls, encoded: Encoded, n: int) -> Grams:
-        """Count the n-grams that end in a token that can be predicted."""
-        strings = encoded.distinct
-        found = find_pasts(strings.tokens, strings.offsets, n)
-        often = np.repeat(strings.counts, strings.lengths)
-        counts = np.bincount(found.of_token, often, minlength=len(found)).astype(np.int64)
-        kept = found.rows[:, -1] >= FIRST_CANDIDATE
-        return cls(found.rows[kept], counts[kept])
-
-    def check(self, n: int, n_tokens: int) -> None:
-        """Raise ValueError if these cannot be n-grams over so many tokens."""
-        fits = self.rows.ndim == 2 and self.rows.shape == (len(self.counts), n) and len(self.rows)
-        if not fits or self.rows.min() < 0 or self.rows.max() >= n_tokens:
-            raise ValueError(f"rows of shape {self.rows.shape} are no {n}-grams")
-        if self.rows[:, -1].min() < FIRST_CANDIDATE or self.counts.min() < 1:
-            raise ValueError("n-grams that cannot have been counted")
-
-    def joined(self, other: Grams) -> Grams:
-        """Return the n-grams of both, over one vocabulary."""
-        rows = np.concatenate([self.rows, other.rows])
-        first, place = number_rows(rows)
-        counts = np.bincount(place, np.concatenate([self.counts, other.counts]))
-        return Grams(rows[first], counts.astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +262,7 @@ class Ngram:
         """
         training_templates(train, self.name)  # says what is not learned from, or that nothing is
         vocabulary = Vocabulary.of(train.template_ids())
-        grams = Grams.of(_encode(train, vocabulary), self.config.n)
+        grams = Grams.of(_encode(train, vocabulary).distinct, self.config.n)
         self._model = _Model.of(vocabulary, grams)
 
     def adapt(self, train: Sequences, valid: Sequences, run: Run) -> Self:
@@ -311,7 +273,7 @@ class Ngram:
         """
         old = self._fitted()
         vocabulary = old.vocabulary.with_more(train.template_ids())
-        grams = Grams.of(_encode(train, vocabulary), self.config.n)
+        grams = Grams.of(_encode(train, vocabulary).distinct, self.config.n)
         adapted = type(self)(self.config)
         adapted._model = _Model.of(vocabulary, old.grams.joined(grams))
         return adapted
@@ -328,13 +290,11 @@ class Ngram:
         """
         encoded, found, judged = self._judge(sequences)
         tokens = encoded.tokens
-        is_event = tokens.entries >= 0
-        at_end = np.where(sequences.ends, tokens.offsets[1:] - 1, tokens.offsets[:-1])
-        measures, of_token = {}, {}
-        for name in ("surprise", "rank", "unseen"):
-            values = encoded.spread(getattr(judged, name)[found.of_token])
-            of_token[name] = values
-            measures |= {name: values[is_event], f"end_{name}": values[at_end]}
+        of_token = {
+            field.name: encoded.spread(getattr(judged, field.name)[found.of_token])
+            for field in fields(judged)
+        }
+        measures = tokens.measures(of_token, sequences.ends)
         first = tokens.offsets[:-1]
         measures["worst_rank"] = np.maximum.reduceat(of_token["rank"], first)
         measures["n_unseen"] = np.add.reduceat(of_token["unseen"], first, dtype=np.int64)
