@@ -4,6 +4,8 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
+
 import oddlog
 
 HEAVY = ("torch", "transformers", "polars", "rapidfuzz", "sklearn")
@@ -42,6 +44,12 @@ def test_the_check_sees_what_is_heavy():
 
 def test_listing_the_detectors_imports_no_network():
     assert set(imported_by("import oddlog.detectors")) <= {"polars"}
+
+
+@pytest.mark.parametrize("name", ["length", "ngram", "edit_distance"])
+def test_what_has_no_network_imports_none(name):
+    found = imported_by(f"import oddlog.detectors as d; d.detector_class({name!r})")
+    assert not {"torch", "transformers", "sklearn"} & set(found)
 
 
 def test_every_public_name_can_be_imported():
