@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from known_logbert import KEYS, N_TRAIN, TRAIN, fit, sessions, unigram
+from known_logbert import KEYS, N_TRAIN, TINY, TRAIN, fit, sessions, unigram
 from oddlog.artifact import read_json, write_json
 from oddlog.detectors.logbert import LogBERT, LogBERTConfig
 from oddlog.detectors.logbert.adapt import grow
@@ -151,6 +151,13 @@ def test_of_a_truncated_session_the_end_is_expected_not_to_come(requests):
 def test_training_lowers_both_losses(requests):
     for history in (requests.history, requests.counts_history):
         assert history[-1]["valid_loss"] < history[0]["valid_loss"]
+
+
+def test_where_no_window_can_be_corrupted_the_distance_counts_for_nothing():
+    train, single = sessions(TRAIN), sessions([[10]] * 3, ends=False)
+    detector = LogBERT(LogBERTConfig(**TINY))
+    detector.fit(train, single, Run(device="cpu"))
+    assert detector._scale.weight == 0
 
 
 def test_validation_windows_with_no_known_template_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +30,13 @@ def synthetic_auprc(
         score: Gives windows (n,) scores, higher is more anomalous.
         normals: Normal windows that were not trained on; no labels are read.
         seed: Of the corruptions.
+
+    Returns:
+        The area, or nan where no window has room for a change.
     """
     odd = corrupt(normals, seed, N_DRAWS)
+    if not len(odd):
+        return math.nan
     scores = [score(part.without_labels()) for part in (normals, odd)]
     truth = np.repeat([False, True], [len(normals), len(odd)])
     return average_precision(np.concatenate(scores), truth, BASE_RATE)

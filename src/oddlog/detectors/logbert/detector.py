@@ -222,7 +222,7 @@ class LogBERT:
                 lambda part: self._combine(part, self._read_order(part), trial), valid
             )
 
-        best = max(DISTANCE_WEIGHTS, key=quality)  # the first among equals
+        best = max(DISTANCE_WEIGHTS, key=quality)  # the first among equals, or if all are nan
         return replace(scale, weight=best)
 
     def score(self, sequences: Sequences) -> Scores:
