@@ -146,6 +146,27 @@ def test_a_fit_with_labels_says_what_was_left_out(run, folder, tmp_path):
     assert (code, "labelled anomalies left out: 1 of training" in err) == (0, True)
 
 
+def test_a_classifier_learns_from_a_label_file_and_finds_the_like(run, folder, tmp_path):
+    odd = range(5, 500, 20)
+    (tmp_path / "past.log").write_text(sessions(500, odd=odd))
+    rows = [f"req_{1000 + i},{'disk' if i in odd else 'normal'}" for i in range(500)]
+    (tmp_path / "labels.csv").write_text("\n".join(["session,label", *rows, ""]))
+    arguments = ("fit", tmp_path / "past.log", "--labels", tmp_path / "labels.csv")
+    more = ("--detector", "decision_tree", "--session-by", r"req_\d+", "--model", tmp_path / "m")
+    code, _, err = run(*arguments, *more)
+    assert (code, "labelled anomalies: 16 of training, 3 of validation" in err) == (0, True)
+    _, out, _ = run("score", folder / "today.log", "--model", tmp_path / "m", "--explain")
+    found = {record["key"]: record["culprits"][0]["text"] for record in records_of(out)}
+    assert [*found] == ["req_1003", "req_1007"]
+    assert "disk burns at req_1003" in found["req_1003"]
+
+
+def test_a_classifier_without_labels_says_what_it_needs(run, folder, tmp_path):
+    arguments = ("fit", folder / "normal.log", "--session-by", r"req_\d+")
+    code, _, err = run(*arguments, "--model", tmp_path / "m", "--detector", "lookup")
+    assert (code, "lookup learns from labels" in err, "label file" in err) == (1, True, True)
+
+
 def test_a_fit_that_assumes_anomalies_says_where_to_look_at_them(run, tmp_path):
     (tmp_path / "a.log").write_text(sessions(600, odd=(50, 51, 500, 501)))
     options = ("--detector", "counts", "--session-by", r"req_\d+", "--assume-anomalies", "0.02")

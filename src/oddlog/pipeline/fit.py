@@ -129,7 +129,10 @@ def fit_sequences(
     cls = detector_class(config.detector)
     detector = cls(build(cls.Config, config.settings, config.detector))
     if detector.learns_from == "labelled" and not parts[0].anomalous.any():
-        raise LabelsError(f"{config.detector} learns from labels, but training holds no anomaly")
+        raise LabelsError(
+            f"{config.detector} learns from labels, but training holds no anomaly: name a label "
+            "file, or a log that has anomalies early enough; --set cut=random mixes sessions"
+        )
     share = config.assume_anomalies
     check_share(share, detector.learns_from, config.detector)
     normals = [part.take(~part.anomalous) for part in parts]

@@ -46,6 +46,7 @@ class Preparation:
         sizes: Sequences in each part.
         n_dropped: Labelled anomalies left out of each part, where a detector learns from normals.
         n_templates: Templates mined from the training part.
+        n_anomalous: Labelled anomalies that stay in each part.
     """
 
     reads: tuple[ReadReport, ...]
@@ -56,6 +57,7 @@ class Preparation:
     sizes: tuple[int, ...]
     n_dropped: tuple[int, ...]
     n_templates: int = 0
+    n_anomalous: tuple[int, ...] = ()
 
     def lines(self) -> list[str]:
         """Say it, one line each."""
@@ -67,8 +69,9 @@ class Preparation:
         if self.labels is not None:
             told.append(self.labels.summary())
         if any(self.n_dropped):
-            dropped = ", ".join(f"{n:,} of {p}" for n, p in zip(self.n_dropped, PARTS, strict=True))
-            told.append(f"labelled anomalies left out: {dropped}")
+            told.append(f"labelled anomalies left out: {_by_part(self.n_dropped)}")
+        if any(self.n_anomalous):
+            told.append(f"labelled anomalies: {_by_part(self.n_anomalous)}, where none is used")
         sizes = ", ".join(f"{n:,} {part}" for n, part in zip(self.sizes, PARTS, strict=True))
         told.append(f"sequences: {sizes}; {self.n_templates:,} templates in training")
         if self.sizes[0] < FEW:
@@ -254,6 +257,7 @@ def cut_log(
         labels=label_report,
         sizes=tuple(len(part) for part in parts),
         n_dropped=n_dropped,
+        n_anomalous=tuple(int(part.anomalous.sum()) for part in parts),
     )
     format = _common_format(config.format, reads)
     return CutLog(tuple(parts), window, format, log_ends(events), report)
@@ -278,7 +282,7 @@ def prepare(
     templates.freeze()
     novel = Novelties(templates.config)
     parts = [with_templates(part, templates, novel) for part in cut.parts]
-    silences = Silences.of(parts[0])
+    silences = Silences.of(parts[0].take(~parts[0].anomalous))  # a fault may be silent for long
     parts = tuple(silences.mark(part, cut.ends) for part in parts)
     report = replace(cut.report, n_templates=templates.n_templates)
     return Prepared(parts, templates, silences, cut.window, cut.format, report)
@@ -301,6 +305,10 @@ def mine_templates(
     table = events.select("source", "line").with_columns(ids.alias("template_id"))
     notes = [*(read.summary() for read in reads), f"{templates.n_templates:,} templates"]
     return templates, table, tuple(notes)
+
+
+def _by_part(counts: Sequence[int]) -> str:
+    return ", ".join(f"{n:,} of {part}" for n, part in zip(counts, PARTS, strict=True))
 
 
 def _names_sessions(events: pl.DataFrame) -> bool:
