@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oddlog.distinct import batch_ranges, find_distinct, find_pasts, number_rows, share_pasts
-from oddlog.encode import PAD, Chunks
+from oddlog.distinct import Grams, batch_ranges, find_distinct, find_pasts, number_rows, share_pasts
+from oddlog.encode import END, PAD, Chunks
 
 strings = st.lists(st.lists(st.integers(5, 8), min_size=1, max_size=5), min_size=1, max_size=20)
 rising = st.lists(st.integers(1, 30), max_size=30).map(lambda lengths: np.array(sorted(lengths)))
@@ -118,6 +118,16 @@ def test_pasts_are_distinct_and_rise(lists, size):
     distinct = distinct_of(lists)
     rows = find_pasts(distinct.tokens, distinct.offsets, size).rows.tolist()
     assert rows == sorted(map(list, {tuple(row) for row in rows}))
+
+
+@given(strings, st.integers(1, 4), st.integers(1, 10))
+def test_a_sample_of_ngrams_is_some_of_them_with_their_counts(lists, n, most):
+    grams = Grams.of(distinct_of([[END, *item] for item in lists]), n)
+    sample = grams.sample(most, seed=0)
+    counts = dict(zip(map(tuple, grams.rows.tolist()), grams.counts.tolist(), strict=True))
+    drawn = dict(zip(map(tuple, sample.rows.tolist()), sample.counts.tolist(), strict=True))
+    assert len(sample.rows) == len(drawn) == min(most, len(grams.rows))
+    assert drawn.items() <= counts.items()
 
 
 def test_long_rows_of_large_numbers_are_told_apart():

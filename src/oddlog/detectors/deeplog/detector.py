@@ -63,7 +63,7 @@ from oddlog.nn.suspects import Odd, of_order
 from oddlog.nn.training import Stage, run_stage
 from oddlog.run import Run
 
-REPLAYED_WINDOWS = 2**16
+REPLAYED_WINDOWS, VALIDATED_WINDOWS = 2**16, 2**16
 SHARE_OF_RATE = 0.25
 """Of the learning rate, when learning on: the whole rate undoes what was learned."""
 
@@ -216,6 +216,7 @@ class DeepLog:
                 "no known template in the validation windows: nothing to choose the epoch by; "
                 "give more log, or a larger valid_share"
             )
+        valid = valid.sample(VALIDATED_WINDOWS, run.seed)  # about as long as an epoch of training
         task = next_key_task(network, train, valid, config)
         stage = Stage(
             name="next key",
