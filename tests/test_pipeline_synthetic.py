@@ -4,7 +4,8 @@ import pytest
 from oddlog.detectors.new_event import NewEvent
 from oddlog.events import Sequences
 from oddlog.findings import Scores
-from oddlog.pipeline.synthetic import BASE_RATE, synthetic_auprc
+from oddlog.nn.validation import BASE_RATE
+from oddlog.pipeline.synthetic import synthetic_auprc
 from oddlog.run import Run
 
 NORMALS = Sequences.from_ids([[i % 5, 5, 6, 7 + i % 3] for i in range(30)])
