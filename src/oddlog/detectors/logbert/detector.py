@@ -339,8 +339,7 @@ class LogBERT:
         return in_order(marked, vocabulary, self.config.context)
 
     def _count(self, sequences: Sequences) -> Distinct:
-        assert self._vocabulary is not None  # noqa: S101 -- set before anything is counted
-        return count_strings(sequences, self._vocabulary, self.config.context)
+        return count_strings(sequences, self._known(), self.config.context)
 
     def _read_order(self, sequences: Sequences, n_expected: int = 0) -> _Reading:
         if self._vocabulary is None or self._order is None:
@@ -353,7 +352,7 @@ class LogBERT:
         first = encoded.tokens.offsets[:-1]
         worst_known = np.maximum.reduceat(np.where(unknown, 0.0, surprise), first)
         surprise[unknown] = self._unknown_surprise
-        far = self._order.distance(judged)[encoded.distinct.of_chunk]
+        far = judged.distance(self._order.centre)[encoded.distinct.of_chunk]
         distance = np.zeros(len(sequences), dtype=np.float32)
         np.maximum.at(distance, _owners(encoded), far)
         return _Reading(

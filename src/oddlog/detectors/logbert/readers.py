@@ -44,10 +44,6 @@ class Reader:
         """Mask every token once; see ``model.judge``."""
         return judge(self.network, strings, passes, n_expected)
 
-    def distance(self, judged: Judged) -> NDArray[np.float32]:
-        """(d,) squared distance of each string's output to the centre, a mean over dimensions."""
-        return ((judged.hidden - self.centre) ** 2).mean(axis=1)
-
     def to_arrays(self) -> dict[str, NDArray]:
         """Return what is stored."""
         return {**parameters_of(self.network), "centre": self.centre}
