@@ -55,7 +55,7 @@ class DeepLogConfig(settings.Config):
     patience: PositiveInt = 10
     learn: Literal["support", "frequency"] = "support"
     unknown_rate: Share = 0.0
-    cut_rate: Share = 0.1
+    cut_rate: Share = 0.02
     top_g: PositiveInt = 9
     n_expected: PositiveInt = 3
 
