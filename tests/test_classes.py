@@ -76,7 +76,7 @@ def test_the_risk_of_a_novelty_is_that_of_validation(ids, labels, risk):
 
 
 def test_a_novelty_takes_from_normal_and_gives_to_the_others_in_proportion():
-    found = add_novelty(np.array([[0.5, 0.1, 0.4]] * 2), np.array([[1, 0], [1, 3]]), risk=0.6)
+    found = add_novelty(np.array([[0.5, 0.1, 0.4]] * 2), np.array([False, True]), risk=0.6)
     assert found.tolist() == [pytest.approx([0.5, 0.1, 0.4]), pytest.approx([0.2, 0.16, 0.64])]
 
 

@@ -1,4 +1,4 @@
-"""What detectors on counts share that learn from labels: classes, probabilities, novelties.
+"""What detectors share that learn from labels: classes, probabilities, novelties.
 
 Classes are the labels of training: normal ("") first, then the kinds of anomaly by name. A sequence
 without a label teaches nothing; how many there are is logged.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from oddlog.artifact import read_json, write_json
@@ -79,12 +80,21 @@ def with_labels(train: Sequences, detector: str) -> Sequences:
     return known
 
 
+def number_classes(labelled: Sequences) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the K names of the classes, normal first, and (n,) the class of each sequence.
+
+    Args:
+        labelled: n sequences, all of them labelled.
+    """
+    names = (NORMAL, *sorted(set(labelled.labels.to_list()) - {NORMAL}))
+    place = {name: number for number, name in enumerate(names)}
+    return names, labelled.labels.replace_strict(place, return_dtype=pl.Int64).to_numpy()
+
+
 def learn_classes(labelled: Sequences, vocabulary: NDArray[np.int32]) -> Taught:
     """Count templates and classes of labelled sequences over an ascending vocabulary (V,)."""
     known, counted = learn_vectors(labelled, vocabulary)
-    names = (NORMAL, *sorted(set(labelled.labels.to_list()) - {NORMAL}))
-    place = {name: number for number, name in enumerate(names)}
-    label = labelled.labels.replace_strict(place).to_numpy()
+    names, label = number_classes(labelled)
     cells = counted.inverse * len(names) + label
     times = np.bincount(cells, minlength=len(known.vectors) * len(names))
     return Taught(known, times.reshape(-1, len(names)).astype(np.float64), names)
@@ -106,7 +116,9 @@ def novelty_risk(valid: Sequences, vocabulary: NDArray[np.int32]) -> float:
     return (np.count_nonzero(asked & valid.anomalous) + 1) / (np.count_nonzero(asked) + 2)
 
 
-def add_novelty(probability: NDArray[np.float64], rows: Rows, risk: float) -> NDArray[np.float64]:
+def add_novelty(
+    probability: NDArray[np.float64], novel: NDArray[np.bool_], risk: float
+) -> NDArray[np.float64]:
     """Return class probabilities (rows, K) that know of unknown templates: never less anomalous.
 
     A sequence is normal if the classifier finds it so and its unknown templates are harmless:
@@ -115,10 +127,10 @@ def add_novelty(probability: NDArray[np.float64], rows: Rows, risk: float) -> ND
 
     Args:
         probability: (rows, K), normal first, each row summing to 1.
-        rows: (rows, V + 1) counts.
+        novel: (rows,) whether there are any.
         risk: From ``novelty_risk``.
     """
-    normal = probability[:, 0] * np.where(rows[:, -1] > 0, 1 - risk, 1.0)
+    normal = probability[:, 0] * np.where(novel, 1 - risk, 1.0)
     return join_classes(1 - normal, probability[:, 1:])
 
 
@@ -144,13 +156,18 @@ def score_classes(sequences: Sequences, taught: Taught, probability: Probability
     """
     counted = taught.known.count(sequences)
     found = by_blocks(counted.vectors, taught.known.width, probability)[counted.inverse]
-    anomalous = 1 - found[:, 0]
-    several = len(taught.names) > 2
+    return scores_of(found, taught.names)
+
+
+def scores_of(probability: NDArray[np.float64], names: tuple[str, ...]) -> Scores:
+    """Return scores of class probabilities (n, K); see ``score_classes``."""
+    anomalous = 1 - probability[:, 0]
+    several = len(names) > 2
     return Scores(
         sequence=anomalous.astype(np.float32),
         measures={"probability": anomalous},
-        class_names=taught.names if several else (),
-        class_probs=found.astype(np.float32) if several else None,
+        class_names=names if several else (),
+        class_probs=probability.astype(np.float32) if several else None,
     )
 
 

@@ -168,4 +168,4 @@ class DecisionTree:
         """Return (rows, K) class probabilities."""
         _, model = self._fitted()
         leaf = model.tree.leaves(rows)[:, 0]
-        return add_novelty(model.leaves[leaf], rows, model.risk)
+        return add_novelty(model.leaves[leaf], rows[:, -1] > 0, model.risk)

@@ -168,4 +168,5 @@ class LogisticRegression:
         _, model = self._fitted()
         evidence = np.log1p(rows) @ model.weights.T + model.intercepts
         odds = np.exp(evidence - evidence.max(axis=1, keepdims=True))
-        return add_novelty(odds / odds.sum(axis=1, keepdims=True), rows, float(model.risk[0]))
+        probability = odds / odds.sum(axis=1, keepdims=True)
+        return add_novelty(probability, rows[:, -1] > 0, float(model.risk[0]))
