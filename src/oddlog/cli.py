@@ -337,6 +337,8 @@ def evaluate(
         terminal.show_recall_by_class(
             console, recall_by_class(result.sequences.labels, result.flags)
         )
+        if classes := found[pipeline.detector.name].classes:
+            terminal.show_classes(console, classes)
     elif out is None:
         print_json_lines([record])
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from oddlog.events import Sequences, column
+from oddlog.events import NORMAL, Sequences, column
 from oddlog.findings import END, Explanation
 
 END_TEXT = "(end of the session)"
@@ -96,6 +96,17 @@ def telling(culprits: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[st
         {**culprit, "expected": [e for e in culprit["expected"] if e["probability"] >= UNLIKELY]}
         for culprit in chosen
     ]
+
+
+def likely_kind(record: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the likeliest kind of anomaly of a row of ``Result.table``, and its probability.
+
+    None where the detector tells no kinds apart.
+    """
+    for found in record.get("classes") or ():
+        if found["class"] != NORMAL:
+            return found["class"], found["probability"]
+    return None
 
 
 def _expected(

@@ -18,8 +18,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from oddlog.evaluate import RATES, ClassRecall, Decision, Estimate, Evaluation
-from oddlog.explain import telling
+from oddlog.evaluate import (
+    RATES,
+    ClassEvaluation,
+    ClassRecall,
+    Decision,
+    Estimate,
+    Evaluation,
+    class_title,
+)
+from oddlog.explain import likely_kind, telling
 from oddlog.run import Progress as Report
 from oddlog.run import silent
 from oddlog.visible import escape
@@ -139,6 +147,9 @@ def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> N
         told = f"and {record['n_sources'] - 1} more, {told}"
     source = shorten(str(record["source"]), max(MIN_LINE, console.width - len(told) - 6))
     console.print(Text(f"     {source} {told}", style="dim"), soft_wrap=True)
+    if kind := likely_kind(record):
+        name, share = kind
+        console.print(Text(f"     looks like {escape(name)}, {share:.0%}", "yellow"))
     for culprit in telling(culprits, N_CULPRITS):
         _show_culprit(console, culprit, record["source"])
 
@@ -234,6 +245,29 @@ def show_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) ->
     for rate in (rate for rate in RATES if rate not in judged):
         needed = math.ceil(1 / rate) - 1
         console.print(Text(f"{rate:.1%} needs {needed:,} calibration sequences", "dim"))
+
+
+def show_classes(console: Console, found: ClassEvaluation) -> None:
+    """Print how well the classes are told apart, and which is taken for which."""
+    console.print(
+        f"\nthe likeliest class: accuracy {found.accuracy.text()}, "
+        f"macro F1 {found.macro_f1.text()}\n"
+    )
+    figures = Table("class", "sequences", "precision", "recall", "F1", "mostly taken for",
+                    box=None, header_style="bold", pad_edge=False)  # fmt: skip
+    for row, own in zip(found.confusion, found.classes, strict=True):
+        wrong = sorted(
+            ((n, name) for n, name in zip(row, found.names, strict=True) if n and name != own.name),
+            reverse=True,
+        )
+        taken = ", ".join(f"{shorten(class_title(name), 20)} {n:,}" for n, name in wrong[:2])
+        figures.add_row(
+            Text(shorten(class_title(own.name), 20)),
+            f"{own.n:,}",
+            *(_cell(figure) for figure in (own.precision, own.recall, own.f1)),
+            Text(taken),
+        )
+    console.print(figures)
 
 
 def show_counts(console: Console, decision: Decision, rate: float) -> None:

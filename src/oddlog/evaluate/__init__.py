@@ -20,6 +20,12 @@ from oddlog.evaluate.bootstrap import (
     consecutive_blocks,
     wilson,
 )
+from oddlog.evaluate.classes import (
+    ClassEvaluation,
+    ClassFigures,
+    class_title,
+    evaluate_classes,
+)
 from oddlog.evaluate.decision import Decision, decide
 from oddlog.evaluate.lines import (
     CulpritAccuracy,
@@ -42,6 +48,8 @@ __all__ = [
     "FALSE_POSITIVE_RATES",
     "RATES",
     "AtRate",
+    "ClassEvaluation",
+    "ClassFigures",
     "ClassRecall",
     "CulpritAccuracy",
     "Decision",
@@ -52,9 +60,11 @@ __all__ = [
     "RecallAt",
     "Resampling",
     "average_precision",
+    "class_title",
     "consecutive_blocks",
     "culprit_accuracy",
     "evaluate",
+    "evaluate_classes",
     "evaluate_lines",
     "recall_by_class",
     "table",
@@ -81,6 +91,7 @@ class Evaluation:
         ranking: The scores.
         confidence: Of every interval.
         n_resamples: Behind every interval.
+        classes: The kinds of anomaly told apart, where the detector does; else None.
     """
 
     n_sequences: int
@@ -90,6 +101,7 @@ class Evaluation:
     ranking: Ranking
     confidence: float
     n_resamples: int
+    classes: ClassEvaluation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

@@ -151,7 +151,7 @@ def wilson(part: int, whole: int, confidence: float) -> tuple[float, float]:
 
 def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return part / whole, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 def _estimate(value: float, drawn: NDArray[np.float64], how: Resampling) -> Estimate:

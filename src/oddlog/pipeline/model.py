@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,16 @@ from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Novelties, Templates
 from oddlog.endings import Silences
 from oddlog.errors import ArtifactError, LabelsError
-from oddlog.evaluate import RATES, Evaluation, Resampling, evaluate
+from oddlog.evaluate import (
+    RATES,
+    ClassEvaluation,
+    Evaluation,
+    Resampling,
+    evaluate,
+    evaluate_classes,
+)
 from oddlog.events import Sequences
+from oddlog.findings import Scores
 from oddlog.group import group
 from oddlog.pipeline import clean
 from oddlog.pipeline.config import PipelineConfig
@@ -233,7 +241,8 @@ class Pipeline:
         """Judge a result by its labels, the stored baselines on the same sequences beside it.
 
         All are judged at the false-alarm rate of the result, and at those of ``RATES`` for which
-        the calibration has enough sequences.
+        the calibration has enough sequences. Where a detector tells classes apart, ``classes`` of
+        its evaluation says how well.
 
         Returns:
             Evaluations by detector name, this pipeline's own first.
@@ -254,7 +263,7 @@ class Pipeline:
             own = judge is self.judge
             scores = result.scores if own else judge.detector.score(sequences)
             calibration = result.calibration if own else judge.calibration.at(asked)
-            judged[name] = evaluate(
+            found = evaluate(
                 scores.sequence[known],
                 truth,
                 calibration.flags(scores.sequence)[known],
@@ -262,6 +271,8 @@ class Pipeline:
                 rates=[rate for rate in RATES if not calibration.n_missing(rate)],
                 resampling=resampling,
             )
+            classes = _classes(scores, result.sequences, resampling)
+            judged[name] = replace(found, classes=classes)
         return judged
 
     def save(self, folder: Path, *, keep: bool = False) -> Path | None:
@@ -348,3 +359,14 @@ def describe_source(source: str | Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _classes(
+    scores: Scores, sequences: Sequences, resampling: Resampling | None
+) -> ClassEvaluation | None:
+    """Judge the classes of those sequences whose label is known, if the detector has any."""
+    if scores.class_probs is None:
+        return None
+    known = sequences.labelled
+    labels, probs = sequences.labels.filter(pl.Series(known)), scores.class_probs[known]
+    return evaluate_classes(labels, scores.class_names, probs, resampling=resampling)

@@ -22,6 +22,9 @@ from oddlog.findings import Alert, Scores
 if TYPE_CHECKING:
     from oddlog.pipeline.model import Judge
 
+CLASSES = pl.List(pl.Struct({"class": pl.String, "probability": pl.Float32}))
+"""Of the column ``classes`` of ``Result.table``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -105,10 +108,11 @@ class Result:
         """Return one row per sequence, in the order of the log.
 
         Columns: key, score, p_value, threshold, flagged, n_events, source, first_line, last_line,
-        n_sources, first_time, last_time, label. ``threshold`` is null where the calibration set is
-        too small for the rate. ``source`` is that of the first event, and the lines are those of
-        the first and the last event there; ``n_sources`` says whether others hold more of it. The
-        times are the earliest and the latest.
+        n_sources, first_time, last_time, label, classes. ``threshold`` is null where the
+        calibration set is too small for the rate. ``source`` is that of the first event, and the
+        lines are those of the first and the last event there; ``n_sources`` says whether others
+        hold more of it. The times are the earliest and the latest. ``classes`` is a list of class
+        and probability, likeliest first, "" for normal; null where the detector tells none apart.
         """
         threshold = self.calibration.threshold()
         return pl.DataFrame(
@@ -123,6 +127,7 @@ class Result:
                 "n_events": self.sequences.lengths,
                 **places(self.sequences),
                 "label": self.sequences.labels,
+                "classes": likeliest(self.scores),
             }
         )
 
@@ -221,6 +226,18 @@ def describe_calibration(calibration: Calibration) -> str:
         f"{told}. That supposes that the {n_trimmed:,} calibration sequences left out are "
         f"anomalies; if all of them are normal the rate may be {calibration.worst_rate():.2%}"
     )
+
+
+def likeliest(scores: Scores) -> pl.Series:
+    """Return (n,) lists of class and probability, likeliest first; null without classes."""
+    n, probs = len(scores.sequence), scores.class_probs
+    if probs is None:
+        return pl.Series([None], dtype=CLASSES).new_from_index(0, n)
+    order = np.argsort(-probs, axis=1, kind="stable")
+    names = pl.Series(scores.class_names, dtype=pl.String).gather(order.ravel())
+    ranked = np.take_along_axis(probs, order, axis=1).ravel()
+    pairs = pl.DataFrame({"class": names, "probability": pl.Series(ranked, dtype=pl.Float32)})
+    return pairs.to_struct().reshape((n, order.shape[1])).arr.to_list()
 
 
 def places(sequences: Sequences) -> dict[str, pl.Series]:

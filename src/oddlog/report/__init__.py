@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from oddlog.calibrate import Calibration
 from oddlog.drift import Drift
-from oddlog.events import NORMAL, Sequences
-from oddlog.explain import TextOf
+from oddlog.evaluate import class_title
+from oddlog.events import Sequences
+from oddlog.explain import TextOf, likely_kind
 from oddlog.findings import Scores
 from oddlog.report.charts import Timeline, histogram, rates, timeline
 from oddlog.report.html import page
@@ -117,7 +118,8 @@ def _rows(
     records = table[index].to_dicts()
     for number, record in zip(index.tolist(), records, strict=True):
         record["order"] = number
-        record["kind"] = record["label"] if record["label"] != NORMAL else "normal"
+        record["truth"] = class_title(record["label"]) if record["label"] is not None else None
+        record["kind"] = likely_kind(record)
     chosen = result.sequences.take(index)
     rows = make_rows(chosen, records, result.explain(index), result.text_of, limits)
     also = result.also_flagged(index)

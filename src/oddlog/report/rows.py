@@ -59,6 +59,7 @@ class Culprit:
         novel: The template was not known at fit time.
         missing: Not the line is odd, but that something did not come, by this line at the latest.
         expected: Likeliest first.
+        by: The detector that blames the line, where there are several.
     """
 
     rank: int
@@ -68,6 +69,7 @@ class Culprit:
     novel: bool
     missing: bool
     expected: tuple[Expected, ...]
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _notes(culprits: Sequence[Mapping[str, Any]]) -> list[Culprit]:
             novel=culprit["template_id"] < 0 and not culprit["missing"],
             missing=culprit["missing"],
             expected=tuple(Expected(e["template"], e["probability"]) for e in culprit["expected"]),
+            by=culprit.get("by"),
         )
         for rank, culprit in enumerate(culprits, start=1)
     ]
