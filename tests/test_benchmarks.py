@@ -441,3 +441,34 @@ def test_an_ensembles_members_and_every_rule_are_judged(benchmark, tmp_path):
     assert names == ["new_event", "key_set", "fisher", "cauchy", "minimum"]
     assert {row["AUPRC"] for row in rows} == {"1.0000"}
     assert again.rule == kept.rule
+
+
+def test_every_sequence_is_judged_once_and_no_group_is_on_both_sides(benchmark):
+    kinds = benchmark("kinds")
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["", "disk", "network"], size=300, p=[0.5, 0.3, 0.2]).tolist()
+    sequences = oddlog.Sequences.from_ids([[1]] * 300, labels)
+    groups = np.arange(300) // 4
+    found = list(kinds.folds(sequences, groups, seed=0))
+    assert sorted(np.concatenate([fold.test for fold in found]).tolist()) == [*range(300)]
+    for fold in found:
+        parts = [set(groups[part].tolist()) for part in (fold.train, fold.valid, fold.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+def test_kinds_are_told_beside_the_commonest_class(benchmark):
+    kinds = benchmark("kinds")
+    record = {
+        "benchmark": "hadoop",
+        "detector": "lookup",
+        "names": ["", "disk", "network"],
+        "label": ["", "", "", "disk", "network", "network"],
+        "found": [0, 0, 0, 1, 2, 1],
+        "group": [0, 1, 2, 3, 4, 5],
+        "auprc": 0.9,
+        "fit_s": 2.0,
+    }
+    rows = kinds.table([record], "hadoop").splitlines()
+    assert rows[2].startswith("| `lookup` | 1 | 0.778")
+    assert rows[3].startswith("| the commonest class | - | 0.222")
+    assert "normal (3) | disk (1) | network (2)" in rows[7]
