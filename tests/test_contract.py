@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from chat_endpoint import serve
 from oddlog.config import Config, build, to_toml
 from oddlog.detectors import BASELINES, DETECTORS, Adaptive, Detector, detector_class
 from oddlog.errors import ConfigError, NotFittedError
@@ -138,6 +139,14 @@ def fit(name, seed=0) -> Detector:
     train, valid = (training_sessions(cls.learns_from, part) for part in (1, 2))
     detector.fit(train, valid, Run(seed=seed, device="cpu"))
     return detector
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _endpoint():
+    """Run the chat endpoint that a prompted model is asked at."""
+    with serve() as endpoint:
+        CONTRACT_SETTINGS["llm_prompt"] = {"url": endpoint.url, "model": "a-rule"}
+        yield
 
 
 @pytest.fixture(scope="module", params=DETECTORS)

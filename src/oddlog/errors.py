@@ -26,3 +26,7 @@ class NotFittedError(OddlogError):
 
 class LabelsError(OddlogError):
     """Labels that are missing where they are needed, or that do not fit the log."""
+
+
+class EndpointError(OddlogError):
+    """A service that cannot be reached, that refuses, or that answers with something else."""

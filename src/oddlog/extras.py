@@ -12,6 +12,7 @@ EXTRAS = {
     "transformers": "torch",
     "rapidfuzz": "classic",
     "sklearn": "classic",
+    "httpx2": "api",
 }
 """Packages that some detectors need, and the extra of oddlog that installs each."""
 

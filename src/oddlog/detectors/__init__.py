@@ -40,6 +40,7 @@ DETECTORS: dict[str, str] = {
     "deeplog": "oddlog.detectors.deeplog:DeepLog",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
     "logbert": "oddlog.detectors.logbert:LogBERT",
+    "llm_prompt": "oddlog.detectors.llm_prompt:LLMPrompt",
     "ensemble": "oddlog.ensemble:Ensemble",  # of others; above this layer, and imported when asked
 }
 BASELINES = ("new_event", "key_set", "counts")

@@ -128,7 +128,8 @@ def fit_sequences(
     config = config.model_copy(update={"window": config.window or Window(by="session")})
     cls = detector_class(config.detector)
     detector = cls(build(cls.Config, config.settings, config.detector))
-    if detector.learns_from == "labelled" and not parts[0].anomalous.any():
+    needs_anomalies = getattr(detector, "needs_anomalies", detector.learns_from == "labelled")
+    if needs_anomalies and not parts[0].anomalous.any():
         raise LabelsError(
             f"{config.detector} learns from labels, but training holds no anomaly: name a label "
             "file, or a log that has anomalies early enough; --set cut=random mixes sessions"
