@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oddlog import __version__
+from oddlog.data_cli import app as data_app
 from oddlog.output import (
     check_suffix,
     origin,
@@ -36,6 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(data_app, name="data")
 
 Logs = Annotated[list[str], typer.Argument(metavar="FILE", help="Log files; - reads stdin.")]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="DIR", help="The model folder.")]

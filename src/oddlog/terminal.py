@@ -192,6 +192,15 @@ def show_detectors(console: Console, detectors: Sequence[Mapping[str, Any]]) -> 
         _fold(console, settings or "no settings", "dim", "  ")
 
 
+def show_origins(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the public sets that can be fetched: what they are, where from, on which terms."""
+    for row in rows:
+        digest = row["digest"] or "no digest is published"
+        console.print(Text.assemble((row["name"], "bold"), "  ", ", ".join(row["files"])))
+        for told in (row["url"], digest, row["terms"]):
+            _fold(console, told, "dim", "  ")
+
+
 def show_templates(console: Console, rows: Sequence[Mapping[str, Any]], n_shown: int) -> None:
     """Print templates with their counts, the most frequent first, and an example of each."""
     width = max(MIN_LINE, console.width - 22)

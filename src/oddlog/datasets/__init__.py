@@ -2,23 +2,30 @@
 
 ``ids`` reads sequences and streams that exist only as template ids, ``labels`` reads label files
 and attaches them to sequences, ``named`` knows where the public sets lie below a data folder.
-Nothing is written or downloaded here.
+``catalogue`` knows where raw sets are published, ``download`` gets them when it is told to.
 """
 
+from oddlog.datasets.catalogue import ORIGINS, Origin
+from oddlog.datasets.download import fetch, read_receipts, wrong_files
 from oddlog.datasets.ids import IdDataset, IdStream, read_ids, read_stream
 from oddlog.datasets.labels import LabelReport, attach_labels, read_labels
 from oddlog.datasets.named import DATASETS, Dataset, RawDataset, open_dataset
 
 __all__ = [
     "DATASETS",
+    "ORIGINS",
     "Dataset",
     "IdDataset",
     "IdStream",
     "LabelReport",
+    "Origin",
     "RawDataset",
     "attach_labels",
+    "fetch",
     "open_dataset",
     "read_ids",
     "read_labels",
+    "read_receipts",
     "read_stream",
+    "wrong_files",
 ]

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+from oddlog.datasets.catalogue import ORIGINS
 from oddlog.datasets.ids import IdDataset, IdStream, read_ids, read_stream
 from oddlog.errors import ConfigError, FormatError
 
@@ -24,7 +25,7 @@ class RawDataset:
     """A raw log.
 
     Attributes:
-        path: The log, gzip.
+        path: The log, packed or not.
         layout: Name of its layout in ``oddlog.formats``.
         labels: Its label file, by session; None where each line carries its own label.
     """
@@ -50,6 +51,8 @@ def open_dataset(name: str, folder: Path) -> Dataset:
     - ``bgl_stream``: an ``IdStream`` of Blue Gene/L's second half, labels by line.
     - ``hdfs_raw``, ``bgl_raw``: a ``RawDataset`` each: a 2 % sample of HDFS, the first 100,000
       lines of Blue Gene/L.
+    - ``hdfs_log``, ``bgl_log``, ``thunderbird_log``, ``liberty_log``, ``spirit_log``: a
+      ``RawDataset`` each, the whole published log, as ``oddlog data fetch`` gets it.
 
     Args:
         name: One of ``DATASETS``.
@@ -67,10 +70,14 @@ def open_dataset(name: str, folder: Path) -> Dataset:
     paths = [folder / file for file in files]
     for path in paths:
         if not path.is_file():
-            raise ConfigError(
-                f"data set {name!r}: {path} is not there; put the set into {folder}, or name "
-                f"the folder that holds {', '.join(files)}"
+            way = (
+                f"`oddlog data fetch {name} --to {folder}` gets it"
+                if name in ORIGINS
+                else (
+                    f"put the set into {folder}, or name the folder that holds {', '.join(files)}"
+                )
             )
+            raise ConfigError(f"data set {name!r}: {path} is not there; {way}")
     return opener(*paths)
 
 
@@ -136,5 +143,10 @@ _OPENERS: Mapping[str, tuple[Callable[..., Dataset], *tuple[str, ...]]] = {
         "hdfs/anomaly_label_2pct.csv",
     ),
     "bgl_raw": (partial(_open_raw, "bgl"), "bgl/bgl_100k.log.gz"),
+    "hdfs_log": (partial(_open_raw, "hdfs"), "hdfs/HDFS.log", "hdfs/anomaly_label.csv"),
+    "bgl_log": (partial(_open_raw, "bgl"), "bgl/BGL.log"),
+    "thunderbird_log": (partial(_open_raw, "thunderbird"), "thunderbird/Thunderbird.log"),
+    "liberty_log": (partial(_open_raw, "thunderbird"), "liberty/liberty2.gz"),
+    "spirit_log": (partial(_open_raw, "thunderbird"), "spirit/spirit2.gz"),
 }
 DATASETS: tuple[str, ...] = tuple(_OPENERS)
