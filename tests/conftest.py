@@ -1,10 +1,14 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import known_logllm
 
 # No time limit for an example: on a busy machine it says nothing of the code.
 settings.register_profile("oddlog", deadline=None)
@@ -21,3 +25,11 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real logs are not here: ODDLOG_DATA={name} is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_models() -> Iterator[Path]:
+    """Write the two tiny models that LogLLM is tested with, for as long as the tests run."""
+    known_logllm.write_tiny_models()
+    yield known_logllm.FOLDER
+    shutil.rmtree(known_logllm.FOLDER)

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import known_logllm
 from chat_endpoint import serve
 from oddlog.config import Config, build, to_toml
 from oddlog.detectors import BASELINES, DETECTORS, Adaptive, Detector, detector_class
@@ -46,6 +47,7 @@ CONTRACT_SETTINGS = {
         "learning_rate": 0.01,
         "count_steps": 60,
     },
+    "logllm": known_logllm.SETTINGS,
     "ensemble": {"members": ["new_event", "key_set", "counts"]},  # see also test_ensemble
 }
 N_NORMAL, N_PLANTED = 40, 10
@@ -151,6 +153,8 @@ def _endpoint():
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def trained(request) -> Trained:
+    if request.param == "logllm":
+        request.getfixturevalue("tiny_models")
     detector = fit(request.param)
     rng = np.random.default_rng(3)
     plant = FAULTS.get(request.param, faulty)

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from oddlog.errors import ArtifactError, ConfigError
@@ -391,3 +392,31 @@ def test_patience_counts_the_epochs_that_do_not_gain_enough(change, n_epochs):
     losses = script(1.0, 1.1, 0.98, 1.2, 1.3, 1.4, 1.5)
     history = run_stage(model, stage, gradients(model, [1.0], losses), Run())
     assert len(history) == n_epochs
+
+
+def test_the_rate_falls_after_each_tenth_of_an_exponential_stage():
+    stage = replace(STAGE, schedule="exponential", gamma=0.5, warmup=0.0, learning_rate=0.8)
+    rates = [learning_rate_at(stage, step, 20) for step in (0, 1, 2, 3, 19)]
+    assert rates == [0.8, 0.8, 0.4, 0.4, 0.8 * 0.5**9]
+
+
+def frozen_at_the_end():
+    model = network()
+    model[-1].requires_grad_(False)
+    return model
+
+
+def test_what_requires_no_gradient_stays_as_it_is():
+    model = frozen_at_the_end()
+    before = parameters(model)
+    run_stage(model, STAGE, regression(model), Run())
+    after = parameters(model)
+    assert {name for name in after if after[name] != before[name]} == {"0.weight", "0.bias"}
+
+
+def test_a_checkpoint_holds_only_what_is_trained(tmp_path):
+    model = frozen_at_the_end()
+    run_stage(model, STAGE, regression(model), Run(checkpoints=tmp_path))
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
+        stored = {name for name in file.keys() if name.startswith(("model.", "best."))}  # noqa: SIM118
+    assert stored == {"model.0.weight", "model.0.bias", "best.0.weight", "best.0.bias"}

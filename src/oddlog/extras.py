@@ -10,6 +10,9 @@ from oddlog.errors import ConfigError
 EXTRAS = {
     "torch": "torch",
     "transformers": "torch",
+    "peft": "llm",
+    "gguf": "llm",
+    "bitsandbytes": "qlora",
     "rapidfuzz": "classic",
     "sklearn": "classic",
     "httpx2": "api",

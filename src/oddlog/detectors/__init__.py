@@ -41,6 +41,7 @@ DETECTORS: dict[str, str] = {
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
     "logbert": "oddlog.detectors.logbert:LogBERT",
     "llm_prompt": "oddlog.detectors.llm_prompt:LLMPrompt",
+    "logllm": "oddlog.detectors.logllm:LogLLM",
     "ensemble": "oddlog.ensemble:Ensemble",  # of others; above this layer, and imported when asked
 }
 BASELINES = ("new_event", "key_set", "counts")

@@ -19,6 +19,7 @@ from oddlog.nn.device import seed_torch
 from oddlog.run import Run
 
 Batch = TypeVar("Batch")
+TENTHS = 10
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Stage:
         keep: Whether to end with the weights of the "best" epoch or of the "last".
         learning_rate: Peak of AdamW's rate: reached after ``warmup`` of all steps, then a half
             cosine down to a tenth, or kept where ``schedule`` is "constant", or falling with the
-            square root of the step where it is "noam".
+            square root of the step where it is "noam", or by the factor ``gamma`` after each tenth
+            of the steps where it is "exponential".
         clip: Largest norm of the gradient; 0 to leave it as it is.
     """
 
@@ -49,6 +51,7 @@ class Stage:
     min_gain: float = 0.0
     forgives: bool = True
     keep: Literal["best", "last"] = "best"
+    gamma: float = 1.0
 
 
 def whole(batch: Batch) -> Iterable[tuple[Batch, float]]:
@@ -95,6 +98,8 @@ def run_stage(
     An epoch depends on nothing but the weights, the optimiser and (seed, epoch), so that a run
     continued from a checkpoint gives the same weights as an unbroken one.
 
+    Parameters that require no gradient stay as they are, and are in no checkpoint.
+
     Args:
         model: The network, on its device.
         stage: How to train.
@@ -109,7 +114,7 @@ def run_stage(
         ConfigError: The checkpoint to resume from belongs to another run, or training diverged.
     """
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay
+        _trained(model).values(), lr=stage.learning_rate, weight_decay=stage.weight_decay
     )
     best = _weights(model)
     state = _State(history=[])
@@ -172,7 +177,7 @@ def _train_epoch(
             loss.backward()
             total += loss.item()
         if stage.clip:
-            nn.utils.clip_grad_norm_(model.parameters(), stage.clip)
+            nn.utils.clip_grad_norm_(_trained(model).values(), stage.clip)
         optimizer.step()
         run.progress(stage.name, step + 1, stage.epochs * task.n_batches)
     return total / max(task.n_batches, 1)
@@ -187,18 +192,25 @@ def learning_rate_at(stage: Stage, step: int, n_steps: int) -> float:
         return stage.learning_rate
     if stage.schedule == "noam":
         return stage.learning_rate * math.sqrt(n_warmup / (step + 1))
+    if stage.schedule == "exponential":
+        return stage.learning_rate * stage.gamma ** (TENTHS * step // n_steps)
     done = (step - n_warmup) / max(1, n_steps - n_warmup)
     return stage.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training changes, each shared one once."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """Copy the parameters, each shared one once."""
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
+    """Copy the parameters that training changes."""
+    return {name: value.detach().clone() for name, value in _trained(model).items()}
 
 
 def _restore(model: nn.Module, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, value in model.named_parameters():
+        for name, value in _trained(model).items():
             value.copy_(weights[name])
 
 
