@@ -472,3 +472,44 @@ def test_kinds_are_told_beside_the_commonest_class(benchmark):
     assert rows[2].startswith("| `lookup` | 1 | 0.778")
     assert rows[3].startswith("| the commonest class | - | 0.222")
     assert "normal (3) | disk (1) | network (2)" in rows[7]
+
+
+@pytest.fixture
+def cut_of_texts(benchmark):
+    """Return sessions of two templates, the fault's among them, with templates and messages."""
+    protocols = benchmark("protocols")
+    ids = [[0, 1, 0, 1]] * 30 + [[0, 1, 2]] * 10
+    sequences = oddlog.Sequences.from_ids(ids, [""] * 30 + ["fault"] * 10)
+    texts = ("Received the file", "closing the stream", "exception while writing the file")
+    messages = pl.Series("message", [texts[i] for session in ids for i in session])
+    sequences = replace(sequences, events=sequences.events.with_columns(messages))
+    parts, test, templates = protocols.mine([sequences] * 3, sequences, "plain")
+    return protocols.Cut(parts, test, templates)
+
+
+def test_a_test_on_which_nothing_changes_is_the_one_that_was_cut(benchmark, cut_of_texts):
+    found = benchmark("unstable").unstable(cut_of_texts, "none", 0.0, 0)
+    assert (found.sequences, found.touched) == (cut_of_texts.test, 0.0)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("templates", 1.0), ("release", 0.5)])
+def test_what_is_reworded_is_unknown_and_counted(benchmark, cut_of_texts, kind, share):
+    found = benchmark("unstable").unstable(cut_of_texts, kind, share, 0)
+    unknown = np.bincount(found.sequences.owners, found.sequences.template_ids() < 0) > 0
+    assert found.touched == unknown.mean() > 0
+    assert sorted(found.sequences.keys) == sorted(cut_of_texts.test.keys)
+
+
+def test_a_detector_is_judged_on_every_test_and_not_twice(
+    benchmark, cut_of_texts, tmp_path, monkeypatch
+):
+    unstable, out = benchmark("unstable"), tmp_path / "out.jsonl"
+    monkeypatch.setattr(unstable, "labelled_cut", lambda folder, seed: cut_of_texts)
+    monkeypatch.setenv("ODDLOG_DATA", str(tmp_path))
+    for _ in range(2):
+        unstable.main(["--detectors", "key_set", "--seeds", "1", "--out", str(out)])
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(r["kind"], r["share"]) for r in records] == list(unstable.CASES)
+    rows = unstable.tables(records).splitlines()
+    assert "| `key_set` | 1.000 |" in "\n".join(rows)
+    assert sum(row.startswith("### ") for row in rows) == 3
