@@ -47,6 +47,16 @@ CONTRACT_SETTINGS = {
         "learning_rate": 0.01,
         "count_steps": 60,
     },
+    "gpt2_classifier": {
+        "heads": 2,
+        "width": 16,
+        "context": 64,
+        "min_steps": 60,
+        "epochs": 1,
+        "parts": 5,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+    },
     "logllm": known_logllm.SETTINGS,
     "ensemble": {"members": ["new_event", "key_set", "counts"]},  # see also test_ensemble
 }

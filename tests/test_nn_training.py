@@ -394,6 +394,12 @@ def test_patience_counts_the_epochs_that_do_not_gain_enough(change, n_epochs):
     assert len(history) == n_epochs
 
 
+def test_a_linear_schedule_falls_to_nothing_as_a_line():
+    stage = Stage(name="s", epochs=1, learning_rate=0.1, schedule="linear", warmup=0.0)
+    rates = [learning_rate_at(stage, step, 4) for step in range(4)]
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
 def test_the_rate_falls_after_each_tenth_of_an_exponential_stage():
     stage = replace(STAGE, schedule="exponential", gamma=0.5, warmup=0.0, learning_rate=0.8)
     rates = [learning_rate_at(stage, step, 20) for step in (0, 1, 2, 3, 19)]

@@ -10,6 +10,7 @@ from oddlog.errors import ConfigError
 EXTRAS = {
     "torch": "torch",
     "transformers": "torch",
+    "tokenizers": "torch",
     "peft": "llm",
     "gguf": "llm",
     "bitsandbytes": "qlora",

@@ -40,6 +40,7 @@ DETECTORS: dict[str, str] = {
     "deeplog": "oddlog.detectors.deeplog:DeepLog",
     "loggpt": "oddlog.detectors.loggpt:LogGPT",
     "logbert": "oddlog.detectors.logbert:LogBERT",
+    "gpt2_classifier": "oddlog.detectors.gpt2_classifier:GPT2Classifier",
     "llm_prompt": "oddlog.detectors.llm_prompt:LLMPrompt",
     "logllm": "oddlog.detectors.logllm:LogLLM",
     "ensemble": "oddlog.ensemble:Ensemble",  # of others; above this layer, and imported when asked

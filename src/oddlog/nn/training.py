@@ -34,9 +34,9 @@ class Stage:
         forgives: Whether a better epoch sets the count of the worse ones back to 0.
         keep: Whether to end with the weights of the "best" epoch or of the "last".
         learning_rate: Peak of AdamW's rate: reached after ``warmup`` of all steps, then a half
-            cosine down to a tenth, or kept where ``schedule`` is "constant", or falling with the
-            square root of the step where it is "noam", or by the factor ``gamma`` after each tenth
-            of the steps where it is "exponential".
+            cosine down to a tenth, or kept where ``schedule`` is "constant", or falling to 0 as a
+            line where it is "linear", with the square root of the step where it is "noam", or by
+            the factor ``gamma`` after each tenth of the steps where it is "exponential".
         clip: Largest norm of the gradient; 0 to leave it as it is.
     """
 
@@ -195,6 +195,8 @@ def learning_rate_at(stage: Stage, step: int, n_steps: int) -> float:
     if stage.schedule == "exponential":
         return stage.learning_rate * stage.gamma ** (TENTHS * step // n_steps)
     done = (step - n_warmup) / max(1, n_steps - n_warmup)
+    if stage.schedule == "linear":
+        return stage.learning_rate * (1 - done)
     return stage.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 
 

@@ -35,6 +35,9 @@ class PipelineConfig(Config):
         adopt_share: Share of a new log's sequences that a template unknown at fit time has to be
             in for ``update`` to take it for normal: what only faults write stays unknown.
         drain: Settings of the template miner; its masks are the layout's unless given here.
+        templates_from: Model folder whose templates, with their ids and masks, are taken over; what
+            training holds besides is added to them. A detector that starts from such a model says
+            so itself.
         detector: Name in ``DETECTORS``.
         settings: The detector's own settings.
     """
@@ -50,6 +53,7 @@ class PipelineConfig(Config):
     assume_anomalies: float = 0.0
     adopt_share: Share = 0.01
     drain: DrainConfig = Field(default_factory=lambda: DrainConfig.model_validate({}))
+    templates_from: str | None = None
     detector: str = "loggpt"
     settings: dict[str, Any] = Field(default_factory=dict)
 

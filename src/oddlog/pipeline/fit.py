@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from oddlog.artifact import check_replaceable
 from oddlog.calibrate import calibrate
-from oddlog.config import build
+from oddlog.config import Config, build
 from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Templates
 from oddlog.endings import Silences
-from oddlog.errors import LabelsError
+from oddlog.errors import ConfigError, LabelsError
 from oddlog.events import Sequences
 from oddlog.group import Window
 from oddlog.pipeline.clean import Cleaned, check_share, clean, count
@@ -59,7 +59,8 @@ def fit(
     """
     config, run = config or PipelineConfig(), run or Run()
     cls = detector_class(config.detector)
-    build(cls.Config, config.settings, config.detector)  # refused before the log is read
+    own = build(cls.Config, config.settings, config.detector)  # refused before the log is read
+    config = _with_inherited_templates(config, own)
     check_share(config.assume_anomalies, cls.learns_from, config.detector)
     if model is not None:
         model = Path(model).absolute()
@@ -173,6 +174,24 @@ def _fit_one(
     scores = detector.score(calibration).sequence
     suspects = cleaned.suspects(scores)
     return Judge(detector, calibrate(scores, config.false_alarm_rate, suspects=suspects)), scores
+
+
+def _with_inherited_templates(config: PipelineConfig, own: Config) -> PipelineConfig:
+    """Take over the templates of the model that a detector starts from, if it does.
+
+    Raises:
+        ConfigError: The settings ask for those of another model.
+    """
+    inherited: Path | None = getattr(own, "templates_from", None)
+    if inherited is None:
+        return config
+    wanted = config.templates_from
+    if wanted is not None and Path(wanted).absolute() != inherited.absolute():
+        raise ConfigError(
+            f"templates_from is {wanted}, but the detector starts from {inherited}, whose network "
+            "knows the templates by its own numbers: leave templates_from out"
+        )
+    return config.model_copy(update={"templates_from": str(inherited)})
 
 
 def _with_checkpoints(run: Run, model: str | Path | None) -> tuple[Run, Path | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from oddlog.artifact import read_json, read_manifest
 from oddlog.datasets import LabelReport, attach_labels
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.endings import Silences, log_ends
@@ -277,15 +278,29 @@ def prepare(
         sources, config, labels=labels, learns_from=learns_from, seed=seed, progress=progress
     )
     progress("templates", 0, 0)
-    templates = Templates(_drain_config(config.drain, cut.format))
-    templates.learn(cut.parts[0].events["message"])
-    templates.freeze()
+    templates = _learn_templates(cut, config)
     novel = Novelties(templates.config)
     parts = [with_templates(part, templates, novel) for part in cut.parts]
     silences = Silences.of(parts[0].take(~parts[0].anomalous))  # a fault may be silent for long
     parts = tuple(silences.mark(part, cut.ends) for part in parts)
     report = replace(cut.report, n_templates=templates.n_templates)
     return Prepared(parts, templates, silences, cut.window, cut.format, report)
+
+
+def _learn_templates(cut: CutLog, config: PipelineConfig) -> Templates:
+    """Return the templates of the training part: its own, or a model's and what is new to them."""
+    messages = cut.parts[0].events["message"]
+    if config.templates_from is None:
+        templates = Templates(_drain_config(config.drain, cut.format))
+        templates.learn(messages)
+        templates.freeze()
+        return templates
+    folder = Path(config.templates_from)
+    read_manifest(folder)
+    templates = Templates.from_json(read_json(folder / "templates.json"))
+    novel = Novelties(templates.config)
+    templates.match(messages, novel)
+    return templates.adopt(novel)
 
 
 def mine_templates(

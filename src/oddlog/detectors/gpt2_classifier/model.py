@@ -1,0 +1,284 @@
+"""The network, what it is taught, and its probabilities: a GPT-2 whose last place tells the class.
+
+The head reads the last token of a string, as attention looks only back. Padding stands behind it,
+where nothing looks, and bears no loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from transformers.models.gpt2 import GPT2Config, GPT2ForSequenceClassification
+
+from oddlog.config import Config
+from oddlog.detectors.gpt2_classifier.config import GPT2ClassifierConfig
+from oddlog.detectors.gpt2_classifier.loss import losses_if
+from oddlog.distinct import Distinct, batch_ranges
+from oddlog.encode import BEGIN, END, HIDDEN, UNKNOWN
+from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.strings import Encoded
+from oddlog.nn.training import Stage, Task
+
+SCORING_CELLS, TRAINING_CELLS = 2**21, 2**18
+"""Padded tokens times width in a batch: at a width of 60, 35,000 and 4,400 tokens."""
+FAST = {"gelu_new": "gelu_pytorch_tanh"}
+"""The same function, computed at once."""
+
+
+class Shape(Config):
+    """The sizes of a GPT-2, whatever it reads and tells apart."""
+
+    layers: PositiveInt
+    heads: PositiveInt
+    width: PositiveInt
+    places: PositiveInt
+    inner: PositiveInt
+    activation: str = "gelu_new"
+    epsilon: PositiveFloat = 1e-5
+    scaled: bool = True
+    scaled_by_layer: bool = False
+
+    @classmethod
+    def wanted(cls, config: GPT2ClassifierConfig) -> Shape:
+        """Return the sizes that the settings ask for."""
+        return cls(
+            layers=config.layers,
+            heads=config.heads,
+            width=config.width,
+            places=config.context,
+            inner=4 * config.width,
+        )
+
+
+def new_network(
+    shape: Shape, n_tokens: int, n_classes: int, dropout: float
+) -> GPT2ForSequenceClassification:
+    """Build the network with random weights, drawn from torch's global generator on the CPU."""
+    config = GPT2Config(
+        vocab_size=n_tokens,
+        n_positions=shape.places,
+        n_embd=shape.width,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_inner=shape.inner,
+        activation_function=FAST.get(shape.activation, shape.activation),
+        layer_norm_epsilon=shape.epsilon,
+        scale_attn_weights=shape.scaled,
+        scale_attn_by_inverse_layer_idx=shape.scaled_by_layer,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=0.0,  # with dropout there torch takes a path that is a fifth slower
+        bos_token_id=None,
+        eos_token_id=None,
+        use_cache=False,
+    )
+    config.num_labels = n_classes
+    return GPT2ForSequenceClassification(config).eval()
+
+
+def class_logits(model: GPT2ForSequenceClassification, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return (B, K) logits of strings (B, T) that are ``lengths`` (B,) tokens long."""
+    hidden = model.transformer(input_ids=tokens).last_hidden_state  # (B, T, D)
+    rows = torch.arange(len(lengths), device=lengths.device)
+    return model.score(hidden[rows, lengths - 1])
+
+
+@torch.inference_mode()
+def probabilities(model: GPT2ForSequenceClassification, strings: Distinct) -> NDArray[np.float64]:
+    """Return (d, K) class probabilities of distinct strings, each at most as long as the context.
+
+    Args:
+        model: The network, in evaluation mode.
+        strings: The strings.
+    """
+    found = np.zeros((len(strings), model.score.out_features))
+    for batch in batch_ranges(strings.lengths, max(1, SCORING_CELLS // model.config.n_embd)):
+        tokens = pad(strings, batch).to(model.device)
+        lengths = torch.from_numpy(strings.lengths[batch]).to(model.device)
+        logits = class_logits(model, tokens, lengths).double()
+        found[batch] = torch.softmax(logits, dim=-1).cpu().numpy()
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """Distinct strings and what they are.
+
+    Attributes:
+        strings: The d distinct strings.
+        times: (d, K) how many sequences of each class have each string; a sequence of c chunks
+            counts as 1 / c of each of them.
+    """
+
+    strings: Distinct
+    times: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, encoded: Encoded, label: NDArray[np.int64], n_classes: int) -> Taught:
+        """Count the classes, (n,) from 0, of encoded sequences; each chunk bears the label."""
+        owner, share = chunk_owners(encoded)
+        cells = encoded.distinct.of_chunk * n_classes + label[owner]
+        times = np.bincount(cells, share, minlength=len(encoded.distinct) * n_classes)
+        return cls(encoded.distinct, times.reshape(-1, n_classes).astype(np.float64))
+
+    def weights(self, weigh: str) -> NDArray[np.float64]:
+        """Return (d, K) what each string weighs as each class; see ``GPT2ClassifierConfig.weigh``.
+
+        The classes of one string keep their proportions.
+        """
+        n = self.times.sum(axis=1, keepdims=True)
+        whole = {"count": n, "root": np.sqrt(n), "log": np.log1p(n), "distinct": np.ones_like(n)}
+        return self.times * (whole[weigh] / n)
+
+
+def chunk_owners(encoded: Encoded) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return (c,) the sequence of each chunk, and what share of the sequence's chunks it is."""
+    owner = np.searchsorted(encoded.tokens.offsets, encoded.chunks.begins, side="right") - 1
+    return owner, 1 / np.bincount(owner, minlength=1)[owner]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B strings of one training step.
+
+    Attributes:
+        tokens: (B, T) int64.
+        lengths: (B,) int64, tokens of each string.
+        targets: (B, K) float32, weight of each class as a target.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.tokens.to(device), self.lengths.to(device), self.targets.to(device))
+
+
+def hide_some(batch: Batch, config: GPT2ClassifierConfig, generator: torch.Generator) -> Batch:
+    """Return a batch of keys with a few events shown as unknown, and a few marks not shown.
+
+    Without this ``UNKNOWN`` and ``HIDDEN`` would never meet a gradient, and no string would end in
+    anything but ``END``.
+    """
+    tokens, lengths = batch.tokens.clone(), batch.lengths.clone()
+    unknown = torch.rand(tokens.shape, generator=generator) < config.unknown_rate
+    tokens[unknown & (tokens > END)] = UNKNOWN
+    no_begin, no_end = torch.rand((2, len(lengths)), generator=generator) < config.unmarked_rate
+    tokens[no_begin & (tokens[:, 0] == BEGIN), 0] = HIDDEN
+    last = tokens[torch.arange(len(lengths)), lengths - 1]
+    lengths -= (no_end & (last == END) & (lengths > 1)).long()
+    return Batch(tokens, lengths, batch.targets)
+
+
+def class_loss(model: GPT2ForSequenceClassification, batch: Batch, gamma: float) -> Tensor:
+    """Return the mean over the strings of what each loses as each of its classes."""
+    losses = losses_if(class_logits(model, batch.tokens, batch.lengths), gamma)  # (B, K)
+    return (batch.targets * losses).sum() / len(losses)
+
+
+def cut_into_pieces(batch: Batch, width: int) -> list[tuple[Batch, float]]:
+    """Cut a batch by rows so that memory stays in bounds: pieces, each with its share of the loss.
+
+    Args:
+        batch: The batch.
+        width: Of the network.
+    """
+    n, longest = batch.tokens.shape
+    n_rows = max(1, TRAINING_CELLS // width // longest)
+    rows = [slice(first, first + n_rows) for first in range(0, n, n_rows)]
+    pieces = [Batch(batch.tokens[r], batch.lengths[r], batch.targets[r]) for r in rows]
+    return [(piece, len(piece.lengths) / n) for piece in pieces]
+
+
+def make_stage(n_members: int, config: GPT2ClassifierConfig) -> tuple[Stage, int]:
+    """Return the training, and how many batches lie between two looks at the validation loss."""
+    wanted = config.epochs * -(-n_members // config.batch_size)
+    steps = min(max(wanted, config.min_steps), config.max_steps)
+    parts = min(config.parts, steps)
+    stage = Stage(
+        name="classifier",
+        epochs=parts,
+        patience=parts,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        warmup=Stage.warmup if config.schedule == "cosine" else 0.0,
+        clip=config.clip,
+        keep=config.keep,
+    )
+    return stage, -(-steps // parts)
+
+
+def classifier_task(
+    model: GPT2ForSequenceClassification,
+    parts: tuple[Taught, Taught],
+    factors: NDArray[np.float64],
+    n_batches: int,
+    config: GPT2ClassifierConfig,
+) -> Task[Batch]:
+    """Return learning the classes as a task of ``run_stage``.
+
+    Args:
+        model: The network.
+        parts: What to train on, and what to choose the weights by: each distinct string once.
+        factors: (K,) weight of each class.
+        n_batches: Of a part of the training; passes over the strings follow each other.
+        config: Settings.
+    """
+    train, valid = parts
+    gamma = config.gamma if config.loss == "focal" else 0.0
+    members = members_of(train.strings, config)
+    weights = train.weights(config.weigh)
+    repeats = np.bincount(members, minlength=len(weights))[:, None]
+    mean = weights.sum() / len(members)
+    targets = (weights / repeats * factors / mean).astype(np.float32)
+    keys = config.reads == "event_id_token"
+
+    def batches(generator: torch.Generator) -> Iterator[Batch]:
+        for chosen in islice(_passes(train.strings.lengths[members], config, generator), n_batches):
+            index = members[chosen]
+            lengths = torch.from_numpy(train.strings.lengths[index])
+            batch = Batch(pad(train.strings, index), lengths, torch.from_numpy(targets[index]))
+            yield (hide_some(batch, config, generator) if keys else batch).to(model.device)
+
+    def validate() -> float:
+        log_p = np.log(probabilities(model, valid.strings).clip(min=1e-300))
+        losses = losses_if(torch.from_numpy(log_p), gamma).numpy()
+        weights = valid.weights(config.weigh)
+        return float((weights * factors * losses).sum() / weights.sum())
+
+    return Task(
+        n_batches=n_batches,
+        batches=batches,
+        loss=lambda batch: class_loss(model, batch, gamma),
+        validate=validate,
+        pieces=lambda batch: cut_into_pieces(batch, model.config.n_embd),
+    )
+
+
+def members_of(strings: Distinct, config: GPT2ClassifierConfig) -> NDArray[np.int64]:
+    """Return the strings that an epoch shows, by number, each as often as it is shown."""
+    return np.arange(len(strings)) if config.show == "distinct" else np.sort(strings.of_chunk)
+
+
+def _passes(
+    lengths: NDArray[np.int64], config: GPT2ClassifierConfig, generator: torch.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Yield batches of members without end, in an order drawn anew in each pass."""
+    while True:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        yield from shuffled_batches(lengths, config.batch_size, np.random.default_rng(seed))
+
+
+def move(model: GPT2ForSequenceClassification, device: torch.device) -> None:
+    """Move the network; ``transformers`` has the method typed as something else."""
+    nn.Module.to(model, device)
