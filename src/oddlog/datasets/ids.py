@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,16 @@ class IdDataset:
     sequences: Sequences
     texts: dict[int, str] = field(default_factory=dict)
     columns: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    def with_messages(self) -> Sequences:
+        """Return the sequences with each event's template as its message, null where unknown.
+
+        For detectors that read messages, such as LogLLM.
+        """
+        events = self.sequences.events
+        known = list(self.texts), list(self.texts.values())
+        message = events["template_id"].replace_strict(*known, default=None, return_dtype=pl.String)
+        return replace(self.sequences, events=events.with_columns(message.alias("message")))
 
 
 @dataclass(frozen=True, eq=False)

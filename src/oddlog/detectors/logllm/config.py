@@ -21,6 +21,7 @@ SMALL: Mapping[str, Any] = {
     "choose": "best",
     "least_sequences": 1600,
     "answer_sequences": 480,
+    "valid_sequences": 96,
     "micro_batch": 16,
     "gamma": 0.85,
     "lora_llama": {

@@ -182,7 +182,7 @@ def _validator(
             losses = network.losses(
                 vectors[piece.codes.to(network.device)], piece.mask, piece.labels
             )
-            total += float(losses.double().cpu() @ shares[some])
+            total += float(losses.cpu().double() @ shares[some])
         return total
 
     return validate
