@@ -39,7 +39,7 @@ from oddlog.group import Window, group
 from oddlog.masks import masks_for
 from oddlog.pipeline import make_config
 from oddlog.pipeline.prepare import prepare, read_sources, with_templates
-from oddlog.simulate import simulate, write
+from oddlog.simulate import order_texts, simulate, simulate_order, write
 from oddlog.split import (
     check_no_leak,
     cut_rows,
@@ -56,6 +56,7 @@ BGL_SHARES = (0.54, 0.06, 0.2, 0.2)
 """Training, validation, calibration and test, in the order of time."""
 LABELLED_SHARE, FEW_SHARE, LABELLED_VALID_SHARE = 0.1, 0.01, 0.1
 N_LEARNED, N_SIMULATED, FAULTY_SHARE = 3000, 5000, 0.05
+N_ORDERED = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +206,23 @@ def simulated(folder: Path, seed: int) -> Cut:
     return Cut(list(prepared.parts), test, prepared.templates, in_time=True)
 
 
+def order_only(folder: Path, seed: int, n_requests: int) -> Cut:
+    """Learn simulated sessions in which k answers follow the order of k requests; judge others.
+
+    A fault changes the order of the answers and nothing else: k = 3 has 6 orders, which training
+    shows hundreds of times each, k = 6 has 720, each a few times.
+    """
+    learned = simulate_order(
+        N_ORDERED + sum(HDFS_SIZES[1:]), anomaly_share=0.0, seed=3000 + seed, n_requests=n_requests
+    )
+    cuts = np.cumsum([0, N_ORDERED, *HDFS_SIZES[1:]])
+    parts = [learned.take(np.arange(a, b)) for a, b in pairwise(cuts)]
+    test = simulate_order(
+        N_SIMULATED, anomaly_share=FAULTY_SHARE, seed=4000 + seed, n_requests=n_requests
+    )
+    return Cut(parts, test, Templates.from_texts(order_texts(n_requests)))
+
+
 def hdfs_halves(folder: Path) -> tuple[Sequences, Sequences, str]:
     """Read the raw sample's labelled sessions; return early ones, late ones and the layout's name.
 
@@ -267,4 +285,6 @@ PROTOCOLS: Mapping[str, Callable[[Path, int], Cut]] = {
     "bgl-raw": bgl_raw,
     "adfa": adfa,
     "simulated": simulated,
+    "order-easy": partial(order_only, n_requests=3),
+    "order-hard": partial(order_only, n_requests=6),
 }

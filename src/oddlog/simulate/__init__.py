@@ -3,7 +3,8 @@
 Sessions are blocks (``blk_4391``), written by a hidden concurrent process (``process``, a Petri
 net; ``cluster``, its steps and their lines), some with a fault that the process provably cannot
 write (``faults``), rendered as RFC 5424 syslog (``render``). Another corpus is another process, or
-other faults, behind the same ``Simulation``.
+other faults, behind the same ``Simulation``. ``ordered`` has sessions as ids whose faults are of
+order alone.
 """
 
 from __future__ import annotations
@@ -22,9 +23,19 @@ from oddlog.errors import ConfigError
 from oddlog.events import NORMAL
 from oddlog.simulate.cluster import LONG, NOISE, PROCESS
 from oddlog.simulate.faults import FAULTS, Faulty
+from oddlog.simulate.ordered import ORDER_KINDS, order_texts, simulate_order
 from oddlog.simulate.process import Dice
 from oddlog.simulate.render import WAYS, Clock, Cluster, Session, message, wait_us
 
+__all__ = [
+    "KINDS",
+    "ORDER_KINDS",
+    "Simulation",
+    "order_texts",
+    "simulate",
+    "simulate_order",
+    "write",
+]
 KINDS: tuple[str, ...] = tuple(FAULTS)
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 LOG, LABELS, PLANTED = "cluster.log", "labels.csv", "planted.csv"
