@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -194,7 +195,44 @@ def test_without_labels_normal_examples_alone_are_shown_and_that_is_told(make, c
     detector = make(shots=1)
     detector.fit(TRAIN.without_labels(), TRAIN, Run())
     assert "no anomalous window to show" in caplog.text
-    assert [word for word, _ in detector._learned.examples] == ["normal"]
+    assert [k for k, _ in detector._learned.examples] == [0]
+
+
+KINDS = sessions([[0, 1, 2]] * 4 + [[0, -1, 2], [0, 2]], [""] * 4 + ["disk", "abort"])
+
+
+def test_kinds_of_anomaly_are_letters_with_probabilities(make, endpoint):
+    """Hand-computed: .5 normal, .3 abort and .2 disk, of .5 in all for A, B and C."""
+    tops = [
+        {"token": t, "logprob": math.log(p)} for t, p in {"A": 0.25, "B": 0.15, "C": 0.1}.items()
+    ]
+    token = {"token": "A", "logprob": -1, "top_logprobs": tops}
+    choice = {"message": {"content": "A"}, "logprobs": {"content": [token]}}
+    endpoint.reply = lambda body: {"choices": [choice]}
+    detector = make(kinds=True, answer="word", shots=1)
+    detector.fit(KINDS, KINDS, Run())
+    scores = detector.score(TEST.take([0]))
+    assert scores.class_names == ("", "abort", "disk")
+    assert scores.class_probs == pytest.approx(np.array([[0.5, 0.3, 0.2]]))
+    assert scores.sequence == pytest.approx([0.5])
+
+
+def test_the_names_of_kinds_leave_only_if_asked_for_and_are_told(make, endpoint, caplog):
+    for kinds in (False, True):
+        detector = make(kinds=kinds, shots=1)
+        detector.fit(KINDS, KINDS, Run())
+        detector.score(TEST.take([0]))
+        system = endpoint.requests[-1]["messages"][0]["content"]
+        assert ("A for normal, B for abort, C for disk" in system) is kinds
+        assert ("disk" in json.dumps(endpoint.requests[-1])) is kinds
+    told = [message for message in caplog.messages if "sending" in message]
+    assert ["names of 2 kinds of anomaly" in message for message in told] == [False, True]
+
+
+def test_more_kinds_than_letters_are_refused(make):
+    ids, labels = [[0, 1]] * 30, ["", *(f"kind{i}" for i in range(29))]
+    with pytest.raises(ConfigError, match="kinds=false"):
+        make(kinds=True).fit(sessions(ids, labels), TRAIN, Run())
 
 
 def test_a_pipeline_can_be_fitted_without_labels(endpoint, tmp_path):
@@ -324,4 +362,14 @@ def test_a_damaged_model_is_refused(fitted, tmp_path, name, content):
     fitted.save(tmp_path)
     (tmp_path / f"{name}.json").write_text(content)
     with pytest.raises(ArtifactError, match=f"{name}.json"):
+        LLMPrompt.load(tmp_path)
+
+
+def test_answers_between_other_classes_are_refused(fitted, tmp_path):
+    fitted.score(TEST)
+    fitted.save(tmp_path)
+    path = tmp_path / "learned.json"
+    learned = json.loads(path.read_text()) | {"kinds": ["disk", "abort"]}
+    path.write_text(json.dumps(learned))
+    with pytest.raises(ArtifactError, match="other classes"):
         LLMPrompt.load(tmp_path)

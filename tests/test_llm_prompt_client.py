@@ -18,6 +18,8 @@ from oddlog.detectors.llm_prompt.client import Client
 from oddlog.detectors.llm_prompt.config import LLMPromptConfig
 from oddlog.errors import ConfigError, EndpointError
 
+WORDS = ("normal", "anomalous")
+
 
 @pytest.fixture
 def endpoint():
@@ -46,7 +48,7 @@ def test_a_full_endpoint_is_asked_again_after_longer_and_longer_waits(endpoint, 
     send, waits = ask
     endpoint.failures = [(503, {}, {}), (429, {}, {}), (500, {}, {})]
     reply, n_retries = send()
-    assert (read_reply(reply, 1).verdict, n_retries) == (0, 3)
+    assert (read_reply(reply, WORDS, 1).verdict, n_retries) == (0, 3)
     assert waits == [0.5, 1.0, 2.0]
 
 
@@ -138,7 +140,7 @@ def test_the_probability_is_that_of_one_word_against_the_other():
         {"token": "The", "logprob": math.log(0.6)},
         {"token": "norm", "logprob": math.log(0.1)},
     ]
-    assert read_reply(reply, 1).probability == pytest.approx(0.75)
+    assert read_reply(reply, WORDS, 1).anomalous == pytest.approx(0.75)
 
 
 def test_several_tokens_that_begin_a_word_count_together():
@@ -148,7 +150,7 @@ def test_several_tokens_that_begin_a_word_count_together():
     content = [{"token": "Anomalous", "logprob": -1, "top_logprobs": tops}]
     reply = text_reply("Anomalous.")
     reply["choices"][0]["logprobs"] = {"content": content}
-    assert read_reply(reply, 1).probability == pytest.approx(0.6)
+    assert read_reply(reply, WORDS, 1).anomalous == pytest.approx(0.6)
 
 
 def test_a_word_that_is_not_shown_counts_as_the_least_likely_that_is():
@@ -157,13 +159,13 @@ def test_a_word_that_is_not_shown_counts_as_the_least_likely_that_is():
     reply = text_reply("normal")
     content = [{"token": "normal", "logprob": 0, "top_logprobs": tops}]
     reply["choices"][0]["logprobs"] = {"content": content}
-    assert read_reply(reply, 1).probability == pytest.approx(0.2)
+    assert read_reply(reply, WORDS, 1).anomalous == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("word", "expected"), [("normal", 0.0), ("anomalous", 1.0)])
 def test_without_logprobs_the_verdict_is_the_probability(word, expected):
     reply = text_reply(json.dumps({"lines": [], "verdict": word}))
-    assert read_reply(reply, 1).probability == expected
+    assert read_reply(reply, WORDS, 1).anomalous == expected
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_without_logprobs_the_verdict_is_the_probability(word, expected):
     ["anomalous", '"Anomalous"', " anomalous.\n", '```json\n{"verdict":\n"anomalous"}\n```'],
 )
 def test_a_verdict_is_understood_in_the_forms_that_models_give_it(text):
-    assert read_reply(text_reply(text), 1).verdict == 1
+    assert read_reply(text_reply(text), WORDS, 1).verdict == 1
 
 
 @pytest.mark.parametrize(
@@ -188,13 +190,29 @@ def test_a_verdict_is_understood_in_the_forms_that_models_give_it(text):
     ],
 )
 def test_what_is_no_verdict_is_not_taken_for_one(text):
-    found = read_reply(text_reply(text), 1)
-    assert (found.verdict, found.probability) == (-1, 0.5)
+    found = read_reply(text_reply(text), WORDS, 1)
+    assert (found.verdict, found.anomalous) == (-1, 0.5)
 
 
 def test_lines_that_were_not_shown_are_left_out():
     text = json.dumps({"verdict": "anomalous", "lines": [3, 0, 9, 3, "1", True, 2]})
-    assert read_reply(text_reply(text), 3).lines == (3, 2)
+    assert read_reply(text_reply(text), WORDS, 3).lines == (3, 2)
+
+
+def test_letters_have_probabilities_of_their_own():
+    """Hand-computed: .1, .3 and .1 of .5; other tokens have no say."""
+    tops = [{"token": t, "logprob": math.log(p)} for t, p in {"A": 0.1, "B": 0.3, "C": 0.1}.items()]
+    tops.append({"token": "The", "logprob": math.log(0.5)})
+    reply = text_reply("B")
+    content = [{"token": "B", "logprob": -1, "top_logprobs": tops}]
+    reply["choices"][0]["logprobs"] = {"content": content}
+    found = read_reply(reply, ("A", "B", "C"), 1)
+    assert found.verdict == 1
+    assert found.probs == pytest.approx((0.2, 0.6, 0.2))
+
+
+def test_without_a_verdict_all_kinds_are_alike():
+    assert read_reply(text_reply("D"), ("A", "B", "C"), 1).probs == (0.5, 0.25, 0.25)
 
 
 JSON = st.recursive(
@@ -210,21 +228,21 @@ JSON = st.recursive(
 @settings(max_examples=50)
 @given(JSON, JSON, JSON)
 def test_no_reply_whatever_is_an_error(whole, message, tokens):
-    read_reply(whole, 3)
+    read_reply(whole, WORDS, 3)
     reply = {"choices": [{"message": message, "logprobs": {"content": tokens}}], "usage": whole}
-    assert read_reply(reply, 3).verdict == -1
+    assert read_reply(reply, WORDS, 3).verdict == -1
     reply["choices"][0]["message"] = {"content": "normal"}
-    assert read_reply(reply, 3).verdict == 0
+    assert read_reply(reply, WORDS, 3).verdict == 0
 
 
 def test_answers_come_back_from_their_file(tmp_path):
-    answer = Answer(verdict=1, probability=0.875, lines=(2, 1), tokens_in=7)
+    answer = Answer(verdict=1, probs=(0.125, 0.875), lines=(2, 1), tokens_in=7)
     append_answers(tmp_path / "deep" / "a.jsonl", [("k", answer)])
     assert read_answers(tmp_path / "deep" / "a.jsonl") == {"k": answer}
 
 
 def test_the_last_line_of_a_killed_run_spoils_no_other(tmp_path):
-    path, answer = tmp_path / "a.jsonl", Answer(verdict=0, probability=0.1)
+    path, answer = tmp_path / "a.jsonl", Answer(verdict=0, probs=(0.9, 0.1))
     append_answers(path, [("first", answer)])
     with path.open("a") as file:
         file.write('{"key": "second", "verd')

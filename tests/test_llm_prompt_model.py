@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from oddlog.detectors.llm_prompt import LLMPrompt, LLMPromptConfig
-from oddlog.detectors.llm_prompt.prompt import make_request, show
+from oddlog.detectors.llm_prompt.prompt import Choice, make_request, show
 from oddlog.events import Sequences
 from oddlog.run import Run
 
@@ -77,7 +77,9 @@ def test_a_real_model_is_asked_over_http_and_its_own_probability_is_the_score(ur
     detector.fit(train, train, Run())
     scores = detector.score(test)
     windows = [[TEXTS[0], "read <NUM> bytes", TEXTS[2]], [TEXTS[0], TEXTS[3]]]
-    bodies = [make_request(config, [], show(w, opens=True, closes=True)) for w in windows]
+    bodies = [
+        make_request(config, Choice.of(()), [], show(w, opens=True, closes=True)) for w in windows
+    ]
     usual, odd = (first_token_share(chat, body) for body in bodies)
     assert scores.sequence == pytest.approx([usual, odd, usual], rel=1e-4)
     assert (detector.meter.n_requests, scores.n_unjudged) == (2, 0)

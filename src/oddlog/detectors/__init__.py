@@ -53,6 +53,7 @@ class Detector(Protocol):
 
     A Protocol, not a base class: what two detectors share is functions, called, not inherited.
     ``config`` is the constructor's only argument; the constructor stores it and does nothing else.
+    One that learns from labels, but needs no anomaly among them, has ``needs_anomalies = False``.
     """
 
     name: ClassVar[str]

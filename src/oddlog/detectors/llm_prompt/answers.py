@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import exp
 from os import SEEK_END
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from oddlog import config as settings
-from oddlog.detectors.llm_prompt.prompt import ANOMALOUS, NORMAL, WORDS
 
 logger = logging.getLogger(__name__)
 NO_VERDICT = -1
-UNDECIDED = 0.5  # score of a window without a verdict
+UNDECIDED = 0.5  # p(anomalous) of a window without a verdict
 USAGE = ("prompt_tokens", "completion_tokens")
 
 Count = Annotated[int, Field(ge=0)]
@@ -32,21 +31,27 @@ class Answer(settings.Config):
     """What was understood of one reply.
 
     Attributes:
-        verdict: 1 anomalous, 0 normal, -1 where the reply holds neither.
-        probability: p(anomalous), ``UNDECIDED`` without a verdict.
+        verdict: The class answered, 0 normal; -1 where the reply holds none.
+        probs: (K,) probability of each class, normal first; without a verdict p(anomalous) is
+            ``UNDECIDED``, all kinds alike.
         lines: 1-based numbers of the lines named as odd, in the order of the reply.
         tokens_in: Tokens sent, as the endpoint counted them; 0 where it does not.
         tokens_out: Tokens received.
     """
 
-    verdict: Literal[-1, 0, 1]
-    probability: Annotated[float, Field(ge=0, le=1)]
+    verdict: Annotated[int, Field(ge=NO_VERDICT)]
+    probs: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)]
     lines: tuple[Annotated[int, Field(ge=1)], ...] = ()
     tokens_in: Count = 0
     tokens_out: Count = 0
 
+    @property
+    def anomalous(self) -> float:
+        """p(anomalous)."""
+        return 1 - self.probs[0]
 
-def read_reply(reply: object, n_lines: int) -> Answer:
+
+def read_reply(reply: object, words: Sequence[str], n_lines: int) -> Answer:
     """Understand a chat completion.
 
     A reply without a verdict is no normal one: it gets ``NO_VERDICT``. Numbers of lines that were
@@ -54,26 +59,21 @@ def read_reply(reply: object, n_lines: int) -> Answer:
 
     Args:
         reply: The endpoint's JSON.
+        words: (K,) what could be answered, normal first.
         n_lines: Lines that were shown.
     """
     choice = _get(_get(reply, "choices"), 0)
     text = _get(_get(choice, "message"), "content")
-    text = text if isinstance(text, str) else ""
     usage = _get(reply, "usage")
     tokens_in, tokens_out = (_count(_get(usage, name)) for name in USAGE)
-    word, place, lines = _verdict(text)
-    if word is None:
-        return Answer(
-            verdict=NO_VERDICT,
-            probability=UNDECIDED,
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-        )
-    odd = float(word == ANOMALOUS)
-    found = _probability(_get(_get(choice, "logprobs"), "content"), place)
+    verdict, place, lines = _verdict(text if isinstance(text, str) else "", words)
+    n_kinds = len(words) - 1
+    probs: list[float] | None = [1 - UNDECIDED, *[UNDECIDED / n_kinds] * n_kinds]
+    if verdict != NO_VERDICT:
+        probs = _probabilities(_get(_get(choice, "logprobs"), "content"), place, words)
     return Answer(
-        verdict=1 if odd else 0,
-        probability=odd if found is None else found,
+        verdict=verdict,
+        probs=tuple(probs or (float(k == verdict) for k in range(len(words)))),
         lines=tuple(dict.fromkeys(n for n in lines if type(n) is int and 1 <= n <= n_lines)),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
@@ -93,20 +93,22 @@ def _count(value: object) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def _verdict(text: str) -> tuple[str | None, int, list[Any]]:
-    """Return the word of the verdict, its place in the text, and what is named as odd lines."""
+def _verdict(text: str, words: Sequence[str]) -> tuple[int, int, list[Any]]:
+    """Return the class of the verdict, its place in the text, and what is named as odd lines."""
+    known = {word.lower(): k for k, word in enumerate(words)}
     found = _first_object(text)
     if found is None:
         bare = re.fullmatch(r"[\s\"'`*]*(\w+)[\s\"'`*.!]*", text)
-        word = bare[1].lower() if bare else None
-        return (word, bare.start(1), []) if bare and word in WORDS else (None, 0, [])
+        verdict = known.get(bare[1].lower(), NO_VERDICT) if bare else NO_VERDICT
+        return verdict, bare.start(1) if bare else 0, []
     begin, value = found
-    word = value.get("verdict")
+    word, lines = value.get("verdict"), value.get("lines")
     place = re.search(r"\"verdict\"\s*:\s*\"", text[begin:])
-    if place is None or word not in WORDS:
-        return None, 0, []
-    lines = value.get("lines")
-    return word, begin + place.end(), lines if isinstance(lines, list) else []
+    if place is None or not isinstance(word, str):
+        return NO_VERDICT, 0, []
+    lines = lines if isinstance(lines, list) else []
+    verdict = known.get(word.lower(), NO_VERDICT)
+    return verdict, begin + place.end(), lines if verdict != NO_VERDICT else []
 
 
 def _first_object(text: str) -> tuple[int, dict[str, Any]] | None:
@@ -121,29 +123,29 @@ def _first_object(text: str) -> tuple[int, dict[str, Any]] | None:
     return begin, value
 
 
-def _probability(tokens: object, place: int) -> float | None:
-    """Return p(anomalous) from the alternatives of the token that decides for one of the words.
+def _probabilities(tokens: object, place: int, words: Sequence[str]) -> list[float] | None:
+    """Return (K,) probabilities from the alternatives of the token that decides for a word.
 
-    It is a / (a + n) for the probabilities of alternatives that begin either word. A word that is
-    not among those shown counts as much as the least likely that is. Both words begin differently,
-    so that the first token of the verdict decides.
+    Each is the sum of those of alternatives that begin its word, divided by that of all words. A
+    word that is not among those shown counts as much as the least likely that is. The words begin
+    differently, so that the first token of the verdict decides.
 
     Args:
         tokens: The reply's tokens with alternatives, if it has any.
         place: Where in the text the verdict stands.
+        words: (K,) what could be answered.
     """
-    token = _token_at(tokens, place)
-    shown = _get(token, "top_logprobs")
+    shown = _get(_token_at(tokens, place), "top_logprobs")
     if not isinstance(shown, list):
         return None
     found = [(_get(item, "token"), _get(item, "logprob")) for item in shown]
     kept = [(t, exp(min(p, 0.0))) for t, p in found if _is_token(t, p)]
-    mass = {word: sum(p for t, p in kept if _begins(t, word)) for word in WORDS}
-    if not any(mass.values()):
+    mass = [sum(p for t, p in kept if _begins(t, word.lower())) for word in words]
+    if not any(mass):
         return None
     least = min(p for _, p in kept)
-    normal, odd = (mass[word] or least for word in (NORMAL, ANOMALOUS))
-    return odd / (odd + normal) if odd + normal else None
+    mass = [own or least for own in mass]
+    return [own / sum(mass) for own in mass]
 
 
 def _is_token(token: object, logprob: object) -> bool:

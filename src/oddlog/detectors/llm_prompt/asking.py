@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from oddlog.detectors.llm_prompt.answers import NO_VERDICT, Answer, append_answers, read_reply
 from oddlog.detectors.llm_prompt.client import Client
 from oddlog.detectors.llm_prompt.config import LLMPromptConfig
-from oddlog.detectors.llm_prompt.prompt import Lines
+from oddlog.detectors.llm_prompt.prompt import Choice, Lines
 from oddlog.errors import ConfigError
 
 MILLION = 1_000_000
@@ -112,7 +112,7 @@ def ask_all(
     questions: list[Question],
     answers: MutableMapping[str, Answer],
     meter: Meter,
-    config: LLMPromptConfig,
+    choice: Choice,
 ) -> None:
     """Ask, and add every answer as it comes to ``answers``, ``meter`` and the cache.
 
@@ -125,14 +125,14 @@ def ask_all(
 
     def ask(question: Question) -> None:
         reply, n_retries = client.ask(question.body())
-        answer = read_reply(reply, question.n_lines)
+        answer = read_reply(reply, choice.words, question.n_lines)
         with lock:
             answers[question.key] = answer
             meter.add(answer, n_retries)
-            if config.cache:
-                append_answers(Path(config.cache), [(question.key, answer)])
+            if client.config.cache:
+                append_answers(Path(client.config.cache), [(question.key, answer)])
 
-    _in_threads(ask, questions, config.concurrency)
+    _in_threads(ask, questions, client.config.concurrency)
 
 
 def _in_threads(ask: Callable[[Question], None], questions: list[Question], n: int) -> None:
@@ -147,7 +147,11 @@ def _in_threads(ask: Callable[[Question], None], questions: list[Question], n: i
 
 
 def what_leaves(
-    n_windows: int, lines: Lines, shown: NDArray[np.int64], config: LLMPromptConfig
+    n_windows: int,
+    lines: Lines,
+    shown: NDArray[np.int64],
+    choice: Choice,
+    config: LLMPromptConfig,
 ) -> str:
     """Say in one line what is about to be sent, and to whom.
 
@@ -155,6 +159,7 @@ def what_leaves(
         n_windows: Distinct windows that are sent.
         lines: Texts of the log.
         shown: Which of them the windows show.
+        choice: What may be answered; the names of kinds are said to leave.
         config: Settings.
     """
     n_unknown = int(np.count_nonzero(shown >= len(lines.texts) - lines.n_unknown))
@@ -167,4 +172,6 @@ def what_leaves(
     )
     if n_unknown:
         told += f", {n_unknown:,} messages of unknown template with masks applied"
+    if choice.names != choice.words:
+        told += f", the names of {len(choice.names) - 1} kinds of anomaly"
     return told + "; no message as it was logged"

@@ -50,7 +50,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._httpx = import_extra("httpx2", detector)
-        self._config = config
+        self.config = config
         self._sleep = sleep
         self._key = key_in_environment(config, detector)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -79,21 +79,21 @@ class Client:
             response, trouble = self._send(body)
             if response is not None and response.status_code not in AGAIN:
                 return self._read(response), turn
-            if turn == self._config.retries:
+            if turn == self.config.retries:
                 raise EndpointError(
-                    f"{self._config.endpoint}: no answer after {turn + 1} attempts: {trouble}; "
+                    f"{self.config.endpoint}: no answer after {turn + 1} attempts: {trouble}; "
                     f"is it running, and is url right? {self._kept()}"
                 )
             asked_s = self._asked_wait_s(response) if response is not None else 0.0
             wait_s = max(min(FIRST_WAIT_S * 2**turn, LONGEST_WAIT_S), asked_s)
-            logger.info("%s: %s; again in %.1f s", self._config.host, trouble, wait_s)
+            logger.info("%s: %s; again in %.1f s", self.config.host, trouble, wait_s)
             self._sleep(wait_s)
             turn += 1
 
     def _send(self, body: Mapping[str, Any]) -> tuple[httpx2.Response | None, str]:
         """Return the response if there is one, and in words what is wrong with it or without."""
         try:
-            response = self._http.post(self._config.endpoint, json=body)
+            response = self._http.post(self.config.endpoint, json=body)
         except self._httpx.TransportError as error:  # timeouts are among them
             return None, escape(f"{type(error).__name__} {error}".strip())
         return response, self._told(response)
@@ -107,7 +107,7 @@ class Client:
         wait_s = retry_after_s(response.headers.get("Retry-After", ""), datetime.now(tz=UTC))
         if wait_s > PATIENCE_S:
             raise EndpointError(
-                f"{self._config.endpoint}: {self._told(response)}; it asks to come back in "
+                f"{self.config.endpoint}: {self._told(response)}; it asks to come back in "
                 f"{wait_s:.0f} s: run again then. {self._kept()}"
             )
         return wait_s
@@ -116,17 +116,17 @@ class Client:
         code = response.status_code
         if code != self._httpx.codes.OK:
             hint = f"; {HINTS[code]}" if code in HINTS else ""
-            raise EndpointError(f"{self._config.endpoint}: {self._told(response)}{hint}")
+            raise EndpointError(f"{self.config.endpoint}: {self._told(response)}{hint}")
         try:
             return response.json()
         except ValueError:
             raise EndpointError(
-                f"{self._config.endpoint}: answers with something else than JSON; is url the "
+                f"{self.config.endpoint}: answers with something else than JSON; is url the "
                 "address of an OpenAI-compatible interface, such as http://localhost:8000/v1?"
             ) from None
 
     def _kept(self) -> str:
-        where = self._config.cache
+        where = self.config.cache
         return (
             f"What was answered is in {where}"
             if where

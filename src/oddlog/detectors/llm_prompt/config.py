@@ -28,7 +28,9 @@ class LLMPromptConfig(settings.Config):
             where the endpoint knows no schemas.
         top_logprobs: How many alternatives of each token to ask for, from which the probability is
             read; 0 where the endpoint gives none, and the score is then the bare verdict.
-        shots: Examples of normal and of anomalous windows shown, each; 0 asks without any.
+        kinds: Ask which kind of anomaly it is, where training's labels name several; these names
+            then leave the machine too.
+        shots: Examples of each class shown; 0 asks without any.
         max_messages: Lines in one request; a longer window is asked for in several.
         max_chars: Characters of one line; of a longer one the middle is left out.
         masks: What is taken out of a message before anything else sees it.
@@ -47,6 +49,7 @@ class LLMPromptConfig(settings.Config):
     key_env: str = ""
     answer: Literal["schema", "word"] = "schema"
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
+    kinds: bool = False
     shots: Annotated[int, Field(ge=0)] = 0
     max_messages: Annotated[int, Field(ge=1)] = 200
     max_chars: Annotated[int, Field(ge=10)] = 300

@@ -25,9 +25,11 @@ request, with the host. The key is read from the environment and stored nowhere.
 
 Fitting draws the examples and asks nothing. With ``shots = 0``, or where training holds no labelled
 anomaly, labels have no use: only normal examples can then be shown. Sequences without a label count
-as normal in a log in which none is labelled normal. Two classes: the kinds of anomaly are not told
-apart. ``explain`` gives the lines that the answer names, all of the window's score; by occlusion
-every event would be a request. No event scores. Not causal: a window is asked for as a whole.
+as normal in a log in which none is labelled normal. With ``kinds``, and several kinds of anomaly
+among training's labels, each is a letter to answer with; the classes' probabilities are those of
+the letters, in the oddest piece. ``explain`` gives the lines that the answer names, each with the
+score of its piece; by occlusion every event would be a request. No event scores. Not causal: a
+window is asked for as a whole.
 """
 
 from __future__ import annotations
@@ -54,11 +56,9 @@ from oddlog.detectors.llm_prompt.asking import (
 from oddlog.detectors.llm_prompt.client import Client
 from oddlog.detectors.llm_prompt.config import LLMPromptConfig, check_named
 from oddlog.detectors.llm_prompt.prompt import (
-    ANOMALOUS,
-    NORMAL,
+    Choice,
     Lines,
     Pieces,
-    Word,
     cut_pieces,
     find_lines,
     key_of,
@@ -66,13 +66,14 @@ from oddlog.detectors.llm_prompt.prompt import (
     make_request,
 )
 from oddlog.encode import training_templates
-from oddlog.errors import ConfigError, NotFittedError
+from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import NORMAL as NORMAL_LABEL
 from oddlog.events import Sequences, column
 from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.run import Run
 
 logger = logging.getLogger(__name__)
+ANOMALY = "anomaly"  # the class where the kinds are not told apart
 
 
 class Learned(settings.Config):
@@ -80,11 +81,22 @@ class Learned(settings.Config):
 
     Attributes:
         texts: The text of each training template by its id.
-        examples: (verdict, window as shown) of each example.
+        examples: (class, window as shown) of each example.
+        kinds: Names of the kinds of anomaly that are asked for; none where they are one to it.
     """
 
     texts: dict[int, str]
-    examples: tuple[tuple[Word, str], ...]
+    examples: tuple[tuple[int, str], ...]
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(K,) names of the classes, normal first."""
+        return (NORMAL_LABEL, *(self.kinds or (ANOMALY,)))
+
+    def fits(self, answer: Answer) -> bool:
+        """Tell whether an answer is one between these classes."""
+        return len(answer.probs) == len(self.names) > answer.verdict
 
 
 class Kept(settings.Config):
@@ -133,8 +145,9 @@ class LLMPrompt:
                 "the log itself"
             )
         texts = learn_texts(train, self.config)
-        examples = tuple(self._draw(train, texts, run.seed))
-        self._learned = Learned(texts=texts, examples=examples)
+        kinds = self._kinds(train)
+        examples = tuple(self._draw(train, texts, kinds, run.seed))
+        self._learned = Learned(texts=texts, examples=examples, kinds=kinds)
         self._answers = {}
 
     def score(self, sequences: Sequences) -> Scores:
@@ -149,21 +162,27 @@ class LLMPrompt:
             NotFittedError: Called before ``fit`` or ``load``.
         """
         pieces, answers = self._judge(sequences)
-        starts = np.searchsorted(pieces.owner, np.arange(len(sequences)))
+        names = self._fitted().names
         said = np.array([answer.verdict for answer in answers], dtype=np.int64)[pieces.of_piece]
-        found = np.array([answer.probability for answer in answers])[pieces.of_piece]
-        probability = np.maximum.reduceat(found, starts) if len(starts) else found
+        found = np.array([answer.probs for answer in answers]).reshape(-1, len(names))
+        odd = 1 - found[pieces.of_piece, 0]
+        worst = np.lexsort((-odd, pieces.owner))  # the oddest piece of each window comes first
+        worst = worst[np.searchsorted(pieces.owner, np.arange(len(sequences)))]
         # Of the pieces' verdicts an anomaly weighs most, then that there is none.
-        rank = np.array([0, 2, 1])[said]  # of 0, 1 and -1
-        worst = np.maximum.reduceat(rank, starts) if len(starts) else rank
-        verdict = np.array([0, NO_VERDICT, 1])[worst]
+        rank = np.zeros(len(sequences), dtype=np.int64)
+        np.maximum.at(rank, pieces.owner, np.where(said > 0, 2, np.where(said < 0, 1, 0)))
+        verdict = np.array([0, NO_VERDICT, 1])[rank]
         return Scores(
-            sequence=probability.astype(np.float32),
+            sequence=odd[worst].astype(np.float32),
             measures={
-                "probability": probability,
+                "probability": odd[worst],
                 "verdict": verdict,
                 "n_pieces": np.bincount(pieces.owner, minlength=len(sequences)),
             },
+            class_names=names if len(names) > 2 else (),
+            class_probs=found[pieces.of_piece[worst]].astype(np.float32)
+            if len(names) > 2
+            else None,
             n_unjudged=int(np.count_nonzero(verdict == NO_VERDICT)),
         )
 
@@ -188,7 +207,7 @@ class LLMPrompt:
             for line in answer.lines:
                 entry = begin + line - 1
                 row = int(sequences.rows[entry])
-                culprits[owner].append(Culprit(row, entry - first, answer.probability))
+                culprits[owner].append(Culprit(row, entry - first, answer.anomalous))
         return [
             Explanation(key, tuple(sorted(named, key=lambda culprit: -culprit.score)))
             for key, named in zip(sequences.keys, culprits, strict=True)
@@ -216,6 +235,8 @@ class LLMPrompt:
         config = _read(LLMPromptConfig, folder / "config.json")
         learned = _read(Learned, folder / "learned.json")
         kept = _read(Kept, folder / "answers.json")
+        if not all(map(learned.fits, kept.answers.values())):
+            raise ArtifactError(f"{folder}: damaged: answers between other classes; fit it again")
         detector = cls(config)
         detector._learned, detector._answers = learned, kept.answers
         return detector
@@ -242,17 +263,18 @@ class LLMPrompt:
         """Take over what the cache holds of the answers that are missing."""
         missing = {question.key for question in questions} - self._answers.keys()
         cached = read_answers(Path(self.config.cache)) if missing else {}
-        self._answers |= {key: cached[key] for key in missing & cached.keys()}
+        fit = {key for key, answer in cached.items() if self._fitted().fits(answer)}
+        self._answers |= {key: cached[key] for key in missing & fit}
 
     def _ask(self, missing: list[Question], pieces: Pieces, lines: Lines) -> None:
         """Say what leaves the machine, let it leave, and say what that took."""
         shown = np.unique(np.concatenate([pieces.lines[question.piece] for question in missing]))
-        meter = Meter()
+        meter, choice = Meter(), Choice.of(self._fitted().kinds)
         with Client(self.config, self.name) as client:
-            told = what_leaves(len(missing), lines, shown, self.config)
+            told = what_leaves(len(missing), lines, shown, choice, self.config)
             logger.warning("%s: %s", self.name, told)
             try:
-                ask_all(client, missing, self._answers, meter, self.config)
+                ask_all(client, missing, self._answers, meter, choice)
             finally:
                 self.meter += meter
                 logger.warning("%s: %s", self.name, meter.tell(self.config))
@@ -262,27 +284,35 @@ class LLMPrompt:
         return Question(number, key_of(self.config, body()), body, len(pieces.lines[number]))
 
     def _body(self, pieces: Pieces, number: int, texts: list[str]) -> Any:
-        return make_request(self.config, self._fitted().examples, pieces.show(number, texts))
+        learned = self._fitted()
+        shown = pieces.show(number, texts)
+        return make_request(self.config, Choice.of(learned.kinds), learned.examples, shown)
+
+    def _kinds(self, train: Sequences) -> tuple[str, ...]:
+        """Return the names of the kinds of anomaly to ask for, none where one or none is known."""
+        known = sorted(set(train.labels.drop_nulls()) - {NORMAL_LABEL})
+        kinds = tuple(known) if self.config.kinds and len(known) > 1 else ()
+        Choice.of(kinds)  # refused before anything is asked
+        return kinds
 
     def _draw(
-        self, train: Sequences, texts: dict[int, str], seed: int
-    ) -> Iterator[tuple[Word, str]]:
+        self, train: Sequences, texts: dict[int, str], kinds: tuple[str, ...], seed: int
+    ) -> Iterator[tuple[int, str]]:
         """Draw ``shots`` distinct windows of each class, normal first."""
         if not self.config.shots:
             return
-        known = train.labels == NORMAL_LABEL
-        is_normal = known.to_numpy() if known.any() else ~train.anomalous
+        names = (NORMAL_LABEL, *kinds)
+        normal, *odd = ((train.labels == name).fill_null(value=False).to_numpy() for name in names)
+        if not normal.any():
+            normal = ~train.anomalous  # in a log without labels
         random = np.random.default_rng(seed)
-        classes: tuple[tuple[Word, NDArray[np.bool_]], ...] = (
-            (NORMAL, is_normal),
-            (ANOMALOUS, train.anomalous),
-        )
-        for word, chosen in classes:
+        for k, chosen in enumerate([normal, *(odd or [train.anomalous])]):
             if not chosen.any():
+                word = "anomalous" if k else "normal"
                 logger.warning("%s: training holds no %s window to show", self.name, word)
                 continue
             for text in self._examples(train.take(chosen), texts, random):
-                yield word, text
+                yield k, text
 
     def _examples(
         self, own: Sequences, texts: dict[int, str], random: np.random.Generator
