@@ -13,6 +13,7 @@ log as it is; then the test is changed (``oddlog.simulate.unstable``):
   changed so, the others by the one that was learned (LogRobust's axis);
 - nearest: the same, and every unknown template is then taken for the known one with which it shares
   most words, if that is half of the words that either has: what reading text has to beat;
+- thorough: as nearest, and in each of those templates up to three words are changed;
 - events: in a share of the sessions an event is duplicated, dropped, or a few are shuffled.
 
 Changed messages are matched again to the templates of training. Labels stay. A seed draws sessions
@@ -56,14 +57,15 @@ OUT = RESULTS / "unstable.jsonl"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "unstable.md"
 CHEAP = ("decision_tree", "nearest_neighbour", "logistic_regression", "counts", "key_set")
 PARTS = (0.4, 0.1, 0.1, 0.4)
-NONE, TEMPLATES, RELEASE, NEAREST, EVENTS = (
-    *("none", "templates", "release", "nearest", "events"),
-)
+NONE, TEMPLATES, RELEASE, EVENTS = ("none", "templates", "release", "events")
+NEAREST, THOROUGH = ("nearest", "thorough")
 RELEASED = 0.3  # share of the templates that a release changes
+THOROUGHLY = 3  # words of each
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)
+KINDS = (TEMPLATES, RELEASE, NEAREST, THOROUGH, EVENTS)
 CASES = (
     *((kind, 0.0) for kind in (NONE, NEAREST)),
-    *((kind, share) for kind in (TEMPLATES, RELEASE, NEAREST, EVENTS) for share in SHARES),
+    *((kind, share) for kind in KINDS for share in SHARES),
 )
 ALIKE = 0.5  # of all words of two templates, shared
 FIGURES = {
@@ -75,6 +77,7 @@ ABOUT = {
     TEMPLATES: "Share of the templates that are reworded",
     RELEASE: f"Share of the sessions that a program wrote which reworded {RELEASED:.0%} of them",
     NEAREST: "The same, unknown templates taken for the known ones most alike",
+    THOROUGH: f"As before, up to {THOROUGHLY} words of each of these templates changed",
     EVENTS: "Share of the sessions in which events are duplicated, dropped or shuffled",
 }
 
@@ -113,7 +116,12 @@ def unstable(cut: Cut, kind: str, share: float, seed: int) -> Test:
         return Test(disturb_events(test, share, seed), share)
     if kind == NONE:
         return Test(test, 0.0)
-    changed = change_templates(test, share if kind == TEMPLATES else RELEASED, seed)
+    changed = change_templates(
+        test,
+        share if kind == TEMPLATES else RELEASED,
+        seed,
+        n_words=THOROUGHLY if kind == THOROUGH else 1,
+    )
     own = np.isin(test.template_ids(), changed.edits["template_id"].to_numpy())
     touched = np.bincount(test.owners, own, minlength=len(test)) > 0
     if kind == TEMPLATES:
@@ -122,7 +130,8 @@ def unstable(cut: Cut, kind: str, share: float, seed: int) -> Test:
     late, early = np.split(order, [round(share * len(test))])
     both = Sequences.concat([changed.sequences.take(late), test.take(early)])
     return Test(
-        matched_again(both, cut, nearest=kind == NEAREST), float(touched[late].sum() / len(test))
+        matched_again(both, cut, nearest=kind in (NEAREST, THOROUGH)),
+        float(touched[late].sum() / len(test)),
     )
 
 
@@ -236,7 +245,8 @@ def tables(records: Sequence[Record]) -> str:
 
 def cell(records: Iterable[Record], kind: str, share: float, name: str | None, figure: str) -> str:
     """Return mean and deviation over seeds; a share of nothing is the log as it is."""
-    case = (kind, share) if share or kind == NEAREST else (NONE, 0.0)
+    without = NEAREST if kind in (NEAREST, THOROUGH) else NONE
+    case = (kind, share) if share else (without, 0.0)
     own = [r for r in records if (r["kind"], r["share"]) == case]
     if name is None:  # a figure of the test: the same for every detector
         return spread({r["seed"]: r[figure] for r in own}.values(), 2)

@@ -145,6 +145,15 @@ def test_templates_have_to_be_matched_again():
     assert not {"template_id", "raw"} & set(changed.events.columns)
 
 
+def test_several_words_of_a_template_can_change_and_each_does_once():
+    for seed in range(4):
+        changed = change_templates(EVERY, 1.0, seed, n_words=2)
+        words = changed.edits.group_by("template_id").agg("word")["word"].to_list()
+        assert [len(set(own)) for own in words] == [2, 2, 2]
+    many = change_templates(EVERY, 1.0, 0, n_words=9).edits.group_by("template_id").len()
+    assert sorted(many["len"]) == [2, 3, 4]  # as many as each has constant words
+
+
 def test_labels_keys_and_ends_stay():
     changed = change_templates(EVERY, 1.0, 0).sequences
     disturbed = disturb_events(EVERY, 1.0, 0)

@@ -63,16 +63,16 @@ class Changed:
     Attributes:
         sequences: The same windows over events with other messages, without ``template_id`` and
             ``raw``: what they say has to be matched again.
-        edits: One row per changed template: ``template_id``, ``edit`` (one of ``EDITS``), ``word``
-            and ``new``, and ``n`` events of the windows that it changes.
+        edits: One row per changed word of a template: ``template_id``, ``edit`` (one of
+            ``EDITS``), ``word`` and ``new``, and ``n`` events of the windows that it changes.
     """
 
     sequences: Sequences
     edits: pl.DataFrame
 
 
-def change_templates(sequences: Sequences, share: float, seed: int) -> Changed:
-    """Reword a share of the templates: insert, remove or replace one constant word of each.
+def change_templates(sequences: Sequences, share: float, seed: int, *, n_words: int = 1) -> Changed:
+    """Reword a share of the templates: at each chosen constant word insert, remove or replace.
 
     A constant word is one that all messages of the template have, without a digit. Of one seed, a
     larger share changes the templates of a smaller one, in the same way, and more.
@@ -81,6 +81,7 @@ def change_templates(sequences: Sequences, share: float, seed: int) -> Changed:
         sequences: With messages and template ids, negative ones included.
         share: Of the templates that have a constant word, 0 to 1; the number is rounded.
         seed: Draws templates, words and edits.
+        n_words: Words changed in each, or as many as it has.
 
     Raises:
         ConfigError: A share out of range.
@@ -89,8 +90,8 @@ def change_templates(sequences: Sequences, share: float, seed: int) -> Changed:
     words = _constant_words(sequences)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(words))
-    drawn = [_draw_edit(*words[int(place)], rng) for place in order]
-    chosen = drawn[: round(share * len(words))]
+    drawn = [_draw_edits(*words[int(place)], n_words, rng) for place in order]
+    chosen = [edit for edits in drawn[: round(share * len(words))] for edit in edits]
     events = sequences.events
     edits = pl.DataFrame(
         chosen,
@@ -124,21 +125,34 @@ def _constant_words(sequences: Sequences) -> list[tuple[int, list[str]]]:
     return list(words.iter_rows())
 
 
-def _draw_edit(
-    template_id: int, words: list[str], rng: np.random.Generator
-) -> tuple[str, str, str, int]:
-    """Return edit, word and what comes in its place; always as many draws, whatever is possible."""
-    edit = EDITS[int(rng.integers(len(EDITS)))]
-    place, filler = rng.random(), FILLERS[int(rng.integers(len(FILLERS)))]
-    known = [word for word in words if _bare(word) in SYNONYMS]
-    spare = [word for word in words if _bare(word) in SPARE]
-    if edit == REPLACED and known:
-        word = known[int(place * len(known))]
-        return edit, word, _synonym(word), template_id
-    if edit == REMOVED and spare:
-        return edit, spare[int(place * len(spare))], "", template_id
-    word = words[int(place * len(words))]
-    return INSERTED, word, f"{filler} {word}", template_id
+def _draw_edits(
+    template_id: int, words: list[str], n_words: int, rng: np.random.Generator
+) -> list[tuple[str, str, str, int]]:
+    """Return edit, word and what comes in its place, for so many words of a template.
+
+    The first words drawn are those that the edit is possible at: a word that has no synonym cannot
+    be replaced, and so on; where an edit is possible at none, a word is inserted.
+    """
+    left, edits = list(words), []
+    for _ in range(min(n_words, len(words))):
+        edit = EDITS[int(rng.integers(len(EDITS)))]
+        place, filler = rng.random(), FILLERS[int(rng.integers(len(FILLERS)))]
+        possible = {
+            REPLACED: [word for word in left if _bare(word) in SYNONYMS],
+            REMOVED: [word for word in left if _bare(word) in SPARE],
+        }.get(edit)
+        edit, possible = (edit, possible) if possible else (INSERTED, left)
+        word = possible[int(place * len(possible))]
+        left.remove(word)
+        edits.append((edit, word, _new(edit, word, filler), template_id))
+    return edits
+
+
+def _new(edit: str, word: str, filler: str) -> str:
+    """Return what comes in a word's place."""
+    if edit == REPLACED:
+        return _synonym(word)
+    return "" if edit == REMOVED else f"{filler} {word}"
 
 
 def _bare(word: str) -> str:
