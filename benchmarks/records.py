@@ -43,3 +43,19 @@ def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(lines)
+
+
+def rows_by_detector(records: list[Record]) -> dict[str, list[Record]]:
+    """Return the records of each detector, in the order of their first."""
+    grouped: dict[str, list[Record]] = {}
+    for record in records:
+        grouped.setdefault(record["detector"], []).append(record)
+    return grouped
+
+
+def measured_at(records: list[Record]) -> str:
+    """Name the version and the commits that gave the records, where they tell."""
+    known = {(r["version"], r["commit"][:9] + r["commit"][40:]) for r in records if r.get("commit")}
+    if not known:
+        return ""
+    return "Measured with " + ", ".join(f"{v} at {c}" for v, c in sorted(known)) + "."

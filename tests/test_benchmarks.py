@@ -417,7 +417,7 @@ def test_recall_is_read_at_the_threshold_that_realises_the_rate(benchmark):
 def test_the_speed_of_a_call_for_all_is_told_as_a_ratio(benchmark):
     record = {"preset": "paper", "n_distinct": 1000, "mean_length": 28.4, "together": 300.0}
     record |= {"apart": 25.0, "difference": 1e-6, "machine": "x"}
-    text = benchmark("table").masked_section([record])
+    text = benchmark("sections").masked_section([record])
     assert "| `paper` | 300 | 25.0 | 12.0 | 1e-06 |" in text
 
 
