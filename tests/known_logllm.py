@@ -21,6 +21,7 @@ SETTINGS = {
     "layers": 1,
     "micro_batch": 16,
     "least_sequences": 160,
+    "weigh": "distinct",
     "lora_llama": {"rank": 8, "alpha": 32, "dropout": 0.0},
     "gamma": 1.0,
     "answer": {"learning_rate": 0.001, "epochs": 1},

@@ -15,7 +15,14 @@ from oddlog.detectors.logllm.culprits import blame
 from oddlog.detectors.logllm.network import Tokenized
 from oddlog.detectors.logllm.preprocess import preprocess
 from oddlog.detectors.logllm.prompt import make_prompt
-from oddlog.detectors.logllm.stages import Batch, cut_batch, draw, pad_left
+from oddlog.detectors.logllm.stages import (
+    Batch,
+    count_batches,
+    cut_batch,
+    draw,
+    pad_left,
+    phases,
+)
 from oddlog.detectors.logllm.texts import Lessons, draw_weights, learn_lessons, read_strings
 from oddlog.distinct import Distinct, find_distinct
 from oddlog.encode import Chunks
@@ -127,9 +134,10 @@ def test_a_class_that_is_frequent_enough_is_left_as_it_is():
     assert draw_weights(lessons_of([0, 1], [6, 4]), config).tolist() == [6, 4]
 
 
-def test_distinct_sequences_may_count_alike():
-    config = CONFIG.model_copy(update={"weigh": "distinct", "beta": 0.0})
-    assert draw_weights(lessons_of([0, 0, 1], [60, 10, 1]), config).tolist() == [1, 1, 1]
+@pytest.mark.parametrize(("weigh", "weights"), [("distinct", [1, 1, 1]), ("root", [8, 2, 1])])
+def test_what_occurs_often_may_count_less(weigh, weights):
+    config = CONFIG.model_copy(update={"weigh": weigh, "beta": 0.0})
+    assert draw_weights(lessons_of([0, 0, 1], [64, 4, 1]), config).tolist() == weights
 
 
 @given(
@@ -143,6 +151,20 @@ def test_each_place_is_drawn_as_often_as_its_weight_says(weights, n, seed):
     times = np.bincount(drawn, minlength=len(weights))
     assert (np.abs(times - asked) < 1 + 1e-6).all()
     assert len(drawn) == n
+
+
+@pytest.mark.parametrize(
+    ("n", "bounds", "batches"),
+    [
+        (8000, (0, None), [6, 50, 50, 100]),  # the first stage has 1,000 at most
+        (8000, (0, 3200), [6, 20, 20, 40]),
+        (16, (480, None), [3, 3, 3, 6]),
+        (16, (0, None), [1, 1, 1, 1]),
+    ],
+)
+def test_an_epoch_has_as_many_batches_as_sequences_within_bounds(n, bounds, batches):
+    config = LogLLMConfig(least_sequences=bounds[0], most_sequences=bounds[1])
+    assert [count_batches(n, config, phase) for phase in phases(config)] == batches
 
 
 def test_strings_are_padded_on_the_left():

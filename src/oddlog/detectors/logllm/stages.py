@@ -141,8 +141,7 @@ def _task(
 ) -> Task[Batch]:
     train, valid = materials
     weights = draw_weights(train.lessons, config)
-    n_epoch = min(max(weights.sum(), config.least_sequences), phase.most or np.inf)
-    n_batches = max(1, round(phase.config.epochs * n_epoch / TENTHS / config.batch_size))
+    n_batches = count_batches(weights.sum(), config, phase)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         random = np.random.default_rng(generator.initial_seed())
@@ -158,6 +157,13 @@ def _task(
         return cut_batch(batch, config.micro_batch)
 
     return Task(n_batches, batches, loss, _validator(network, valid, config, phase), pieces)
+
+
+def count_batches(n_sequences: float, config: LogLLMConfig, phase: Phase) -> int:
+    """Return the batches in a tenth of a stage, for sequences that are oversampled already."""
+    n_epoch = max(n_sequences, config.least_sequences)
+    n_epoch = min(n_epoch, config.most_sequences or np.inf, phase.most or np.inf)
+    return max(1, round(phase.config.epochs * n_epoch / TENTHS / config.batch_size))
 
 
 def _validator(

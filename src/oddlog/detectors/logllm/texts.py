@@ -17,6 +17,8 @@ from oddlog.errors import FormatError
 from oddlog.events import Sequences, column
 
 Ints = NDArray[np.int64]
+POWERS = {"frequency": 1.0, "root": 0.5, "distinct": 0.0}
+"""By ``weigh``, of the number of sequences that a string stands for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,7 @@ def draw_weights(lessons: Lessons, config: LogLLMConfig) -> NDArray[np.float64]:
     With the paper's frequencies: as often as it occurs, and the rarer of normal and anomalous
     times max(n_min, beta n_maj / (1 - beta)) / n_min.
     """
-    weights = lessons.times if config.weigh == "frequency" else np.ones(len(lessons))
+    weights = lessons.times ** POWERS[config.weigh]
     odd = lessons.label > 0
     masses = np.array([weights[~odd].sum(), weights[odd].sum()])
     wanted = np.maximum(masses, config.beta * masses.max() / (1 - config.beta))
