@@ -512,6 +512,69 @@ def test_a_detector_is_judged_on_every_test_and_not_twice(
     assert [(r["kind"], r["share"]) for r in records] == list(unstable.CASES)
     rows = unstable.tables(records).splitlines()
     assert "| `key_set` | 1.000 |" in "\n".join(rows)
+    assert sum(row.startswith("### ") for row in rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "threshold"),
+    [([1, 2, 3, 4], [0, 0, 1, 1], 3), ([1, 2, 2, 4], [0, 0, 1, 1], 2), ([1, 1], [0, 1], 1)],
+    ids=["between the classes", "a tie is flagged whole, or not at all", "nothing to tell apart"],
+)
+def test_the_threshold_is_the_best_of_the_validation(benchmark, scores, truth, threshold):
+    found = benchmark("focal").best_threshold(np.array(scores), np.array(truth, dtype=bool))
+    assert found == threshold
+
+
+def test_what_is_drawn_by_class_has_the_shares_of_the_whole(benchmark):
+    sequences = oddlog.Sequences.from_ids([[1]] * 200, [""] * 180 + ["fault"] * 20)
+    drawn, others = benchmark("focal").stratified(sequences, 0.1, np.random.default_rng(0))
+    assert (len(drawn), int(sequences.take(drawn).anomalous.sum())) == (20, 2)
+    assert sorted([*drawn, *others]) == list(range(200))
+
+
+@pytest.fixture
+def focal(benchmark, cut_of_texts, tmp_path, monkeypatch):
+    """Return the script on small data, with a small network, and a function that runs it."""
+    script, out = benchmark("focal"), tmp_path / "out.jsonl"
+    small = "layers=1 heads=2 width=8 context=16 min_steps=3 max_steps=3 parts=1 batch_size=8"
+    parts = (cut_of_texts.parts[0], cut_of_texts.parts[1], cut_of_texts.test)
+    monkeypatch.setattr(script, "parts_of", lambda data, seed: parts)
+    monkeypatch.setenv("ODDLOG_DATA", str(tmp_path))
+
+    def run(*arguments):
+        chosen = [f"gpt2_classifier.{item}" for item in small.split()]
+        chosen += ["loggpt.layers=1", "loggpt.heads=2", "loggpt.width=8", "loggpt.context=16"]
+        given = [part for item in [*chosen, "loggpt.epochs=1"] for part in ("--set", item)]
+        places = ["--out", str(out), "--work", str(tmp_path / "work")]
+        monkeypatch.setattr("sys.argv", ["focal.py", *arguments, *given, *places])
+        script.main()
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    return script, run
+
+
+def test_every_input_and_loss_is_judged_once_beside_the_classifiers_on_counts(focal):
+    script, run = focal
+    for _ in range(2):
+        records = run("sample", "--reads", *script.FORMS, "--losses", "focal")
+    assert [(r["detector"], r["reads"]) for r in records] == [
+        *(("gpt2_classifier", form) for form in script.FORMS),
+        *((name, "") for name in script.BASELINES),
+    ]
+    assert "| sample | lookup | - | - | 1 | 1.000 |" in script.table(
+        records, ("data", "detector", "reads", "loss")
+    )
+
+
+def test_few_labels_start_from_what_was_read_without_them(focal):
+    _, run = focal
+    arguments = ["--losses", "focal", "--starts", "random", "loggpt", "--shares", ".5"]
+    records = run("hdfs", *arguments, "--baselines")
+    assert [(r["start"], r["sizes"][:2]) for r in records] == [
+        ("random", [20, 20]),
+        ("loggpt", [20, 20]),
+    ]
+    assert "loggpt" in records[1]["settings"]["start"]
     assert sum(row.startswith("### ") for row in rows) == 5
 
 
