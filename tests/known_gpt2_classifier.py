@@ -20,6 +20,7 @@ TINY = {
     "parts": 4,
     "batch_size": 16,
     "learning_rate": 0.03,
+    "alpha": 0.5,
 }
 TEXTS = {0: "open file", 1: "read 5 bytes", 2: "close file", 8: "disk full", 9: "link down"}
 KINDS = {"disk": 8, "net": 9}

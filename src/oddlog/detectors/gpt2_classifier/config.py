@@ -23,7 +23,6 @@ PAPER: Mapping[str, Any] = {
     "alpha": 0.25,
     "gamma": 2.0,
     "weigh": "count",
-    "show": "all",
     "epochs": 1,
     "min_steps": 1,
     "max_steps": 10**9,
@@ -70,25 +69,24 @@ class GPT2ClassifierConfig(Config):
     dropout: Share = 0.1
     """Of embeddings and of what a layer adds; attention has none."""
     loss: Literal["cross_entropy", "weighted", "focal"] = "focal"
-    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["balanced"] = 0.25
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["balanced"] = 0.5
     """Focal loss: weight of the anomalies, that of the normals being 1 - alpha; "balanced" to weigh
-    each class by the rarity of its training sequences."""
+    each class by how rarely it is shown. With .5 the odds are not tilted: with the customary .25
+    the best threshold on validation was .40."""
     gamma: NotNegative = 2.0
     """Focal loss: how fast what is right already loses weight."""
     class_weights: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Further factors by the class's name, "normal" for the normals; 1 for those not named."""
-    weigh: Literal["count", "root", "log", "distinct"] = "log"
-    """How much an input counts that n training sequences share: n, its square root, 1 + log n, 1.
-    """
-    show: Literal["distinct", "all"] = "distinct"
-    """Each distinct input once in an epoch, or every sequence."""
+    weigh: Literal["count", "root", "log", "distinct"] = "root"
+    """How often an epoch shows an input that n training sequences share: n times, the square root
+    of n, log2 (1 + n), once."""
     epochs: PositiveInt = 20
     min_steps: PositiveInt = 600
-    max_steps: PositiveInt = 4000
+    max_steps: PositiveInt = 6000
     """Steps are those of ``epochs``, but at least and at most so many."""
-    parts: PositiveInt = 15
+    parts: PositiveInt = 8
     """How often the validation loss is looked at."""
-    batch_size: PositiveInt = 64
+    batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 2e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: NotNegative = 0.01

@@ -15,13 +15,13 @@ gamma are not known. ``preset = "paper"`` is what it says, with customary number
 Deviations, and why. Ours starts from small random weights, or from a LogGPT that has read the log
 without labels, as pretraining on English says little of event ids and takes minutes a session. A
 token for each template (``reads``), as byte pairs of "E22" are two tokens of no meaning. Each
-distinct session is learned once an epoch, weighing ``weigh`` of how often it occurs: 518,000
-sessions of HDFS are 17,000 distinct ones. Several epochs, the best validation loss is kept. Long
-sequences are read in overlapping chunks that all bear the sequence's label in training, and the
-chunk with the highest p(anomalous) speaks for the sequence; ``long = "cut"`` is the usual cut. An
-unknown template says nothing to the network; as in the other classifiers, p(normal) is multiplied
-by 1 - risk, the risk being that of validation sequences with one (``classes``). Several classes of
-anomaly are told apart. Not causal: only the whole sequence has a score.
+distinct session is shown the square root of n times an epoch, not all n times that it occurs
+(``weigh``): 518,000 sessions of HDFS are 17,000 distinct ones. The best validation loss is kept.
+Long sequences are read in overlapping chunks that all bear the sequence's label in training, and
+the chunk with the highest p(anomalous) speaks for the sequence; ``long = "cut"`` is the usual cut.
+An unknown template says nothing to the network; as in the other classifiers, p(normal) is
+multiplied by 1 - risk, the risk being that of validation sequences with one (``classes``). Several
+classes of anomaly are told apart. Not causal: only the whole sequence has a score.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ from oddlog.detectors.gpt2_classifier.model import (
     chunk_owners,
     classifier_task,
     make_stage,
-    members_of,
     move,
     new_network,
     probabilities,
@@ -137,10 +136,11 @@ class GPT2Classifier:
                 self.name,
             )
             config = config.model_copy(update={"keep": "last"})
-        totals = learned.weights(config.weigh).sum(axis=0)
+        shown = learned.shown(config.weigh)
+        totals = shown @ learned.shares()
         factors = class_factors(config.loss, config.alpha, totals)
         factors = factors * named_factors(names, config.class_weights)
-        stage, n_batches = make_stage(len(members_of(learned.strings, config)), config)
+        stage, n_batches = make_stage(shown.sum(), config)
         task = classifier_task(network, (learned, chosen_by), factors, n_batches, config)
         identity = config.model_dump_json() + (start.digest() if start else "")
         identity += _fingerprint(learned) + _fingerprint(chosen_by)

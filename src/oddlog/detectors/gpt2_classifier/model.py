@@ -6,6 +6,7 @@ where nothing looks, and bears no loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +29,7 @@ from oddlog.nn.training import Stage, Task
 
 SCORING_CELLS, TRAINING_CELLS = 2**21, 2**18
 """Padded tokens times width in a batch: at a width of 60, 35,000 and 4,400 tokens."""
+POOL = 8
 FAST = {"gelu_new": "gelu_pytorch_tanh"}
 """The same function, computed at once."""
 
@@ -128,14 +130,14 @@ class Taught:
         times = np.bincount(cells, share, minlength=len(encoded.distinct) * n_classes)
         return cls(encoded.distinct, times.reshape(-1, n_classes).astype(np.float64))
 
-    def weights(self, weigh: str) -> NDArray[np.float64]:
-        """Return (d, K) what each string weighs as each class; see ``GPT2ClassifierConfig.weigh``.
+    def shares(self) -> NDArray[np.float64]:
+        """Return (d, K) the share of each class among the sequences of each string."""
+        return self.times / self.times.sum(axis=1, keepdims=True)
 
-        The classes of one string keep their proportions.
-        """
-        n = self.times.sum(axis=1, keepdims=True)
-        whole = {"count": n, "root": np.sqrt(n), "log": np.log1p(n), "distinct": np.ones_like(n)}
-        return self.times * (whole[weigh] / n)
+    def shown(self, weigh: str) -> NDArray[np.float64]:
+        """Return (d,) how often an epoch shows each string; see ``GPT2ClassifierConfig.weigh``."""
+        n = self.times.sum(axis=1)
+        return {"count": n, "root": np.sqrt(n), "log": np.log2(1 + n), "distinct": n**0}[weigh]
 
 
 def chunk_owners(encoded: Encoded) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -199,9 +201,14 @@ def cut_into_pieces(batch: Batch, width: int) -> list[tuple[Batch, float]]:
     return [(piece, len(piece.lengths) / n) for piece in pieces]
 
 
-def make_stage(n_members: int, config: GPT2ClassifierConfig) -> tuple[Stage, int]:
-    """Return the training, and how many batches lie between two looks at the validation loss."""
-    wanted = config.epochs * -(-n_members // config.batch_size)
+def make_stage(n_shown: float, config: GPT2ClassifierConfig) -> tuple[Stage, int]:
+    """Return the training, and how many batches lie between two looks at the validation loss.
+
+    Args:
+        n_shown: Strings that an epoch shows.
+        config: Settings.
+    """
+    wanted = math.ceil(config.epochs * n_shown / config.batch_size)
     steps = min(max(wanted, config.min_steps), config.max_steps)
     parts = min(config.parts, steps)
     stage = Stage(
@@ -229,32 +236,29 @@ def classifier_task(
 
     Args:
         model: The network.
-        parts: What to train on, and what to choose the weights by: each distinct string once.
+        parts: What to train on, and what to choose the weights by.
         factors: (K,) weight of each class.
-        n_batches: Of a part of the training; passes over the strings follow each other.
+        n_batches: Of a part of the training.
         config: Settings.
     """
     train, valid = parts
     gamma = config.gamma if config.loss == "focal" else 0.0
-    members = members_of(train.strings, config)
-    weights = train.weights(config.weigh)
-    repeats = np.bincount(members, minlength=len(weights))[:, None]
-    mean = weights.sum() / len(members)
-    targets = (weights / repeats * factors / mean).astype(np.float32)
+    shown, valid_weights = train.shown(config.weigh), valid.shown(config.weigh)
+    targets = (train.shares() * factors).astype(np.float32)
+    valid_targets = valid.shares() * factors
     keys = config.reads == "event_id_token"
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
-        for chosen in islice(_passes(train.strings.lengths[members], config, generator), n_batches):
-            index = members[chosen]
+        passes = _passes(train.strings.lengths, shown, config.batch_size, generator)
+        for index in islice(passes, n_batches):
             lengths = torch.from_numpy(train.strings.lengths[index])
             batch = Batch(pad(train.strings, index), lengths, torch.from_numpy(targets[index]))
             yield (hide_some(batch, config, generator) if keys else batch).to(model.device)
 
     def validate() -> float:
         log_p = np.log(probabilities(model, valid.strings).clip(min=1e-300))
-        losses = losses_if(torch.from_numpy(log_p), gamma).numpy()
-        weights = valid.weights(config.weigh)
-        return float((weights * factors * losses).sum() / weights.sum())
+        losses = (valid_targets * losses_if(torch.from_numpy(log_p), gamma).numpy()).sum(axis=1)
+        return float(np.average(losses, weights=valid_weights))
 
     return Task(
         n_batches=n_batches,
@@ -265,18 +269,27 @@ def classifier_task(
     )
 
 
-def members_of(strings: Distinct, config: GPT2ClassifierConfig) -> NDArray[np.int64]:
-    """Return the strings that an epoch shows, by number, each as often as it is shown."""
-    return np.arange(len(strings)) if config.show == "distinct" else np.sort(strings.of_chunk)
-
-
 def _passes(
-    lengths: NDArray[np.int64], config: GPT2ClassifierConfig, generator: torch.Generator
+    lengths: NDArray[np.int64],
+    shown: NDArray[np.float64],
+    batch_size: int,
+    generator: torch.Generator,
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of members without end, in an order drawn anew in each pass."""
+    """Yield batches of strings, by number, without end: epoch after epoch, each drawn anew.
+
+    A string that is to be shown 2.3 times in an epoch is shown twice, and in three of ten epochs
+    once more. Neighbours in length stand together among ``POOL`` batches only, not in all of an
+    epoch: lengths that only faults have would fill batches of their own, few of them, and were not
+    learned (docs/diary.md).
+    """
     while True:
-        seed = int(torch.randint(2**62, (), generator=generator))
-        yield from shuffled_batches(lengths, config.batch_size, np.random.default_rng(seed))
+        random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        times = np.floor(shown + random.random(len(shown))).astype(np.int64)
+        members = random.permutation(np.repeat(np.arange(len(shown)), times))
+        for first in range(0, len(members), POOL * batch_size):
+            pool = members[first : first + POOL * batch_size]
+            for chosen in shuffled_batches(lengths[pool], batch_size, random):
+                yield pool[chosen]
 
 
 def move(model: GPT2ForSequenceClassification, device: torch.device) -> None:
