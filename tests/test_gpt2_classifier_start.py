@@ -1,5 +1,4 @@
 import json
-import logging
 
 import numpy as np
 import polars as pl
@@ -239,24 +238,24 @@ def logs(tmp_path_factory):
     early, late, labels = [], [], []
     for session in range(120):
         steps = ["cache warmed up", "open file", "read done", "close file"]
-        early += [(f"s{session}", step) for step in steps]
+        early += [(1000 + session, step) for step in steps]
         odd = session % 3 == 0
         steps = ["open file", "disk is full" if odd else "read done", "close file"]
-        late += [(f"t{session}", step) for step in steps]
-        labels.append((f"t{session}", "anomaly" if odd else ""))
+        late += [(5000 + session, step) for step in steps]
+        labels.append((str(5000 + session), "anomaly" if odd else ""))
     for name, events in (("early", early), ("late", late)):
         lines = [
             f"2026-03-0{1 + (name == 'late')} {8 + i // 3600:02}:{i // 60 % 60:02}:{i % 60:02} "
-            f"{session} {text}\n"
+            f"{text} for {session}\n"
             for i, (session, text) in enumerate(events)
         ]
         (folder / f"{name}.log").write_text("".join(lines))
     return folder, pl.DataFrame(labels, schema=["session", "label"], orient="row")
 
 
-def test_the_pipeline_takes_the_templates_of_the_start_over(logs, tmp_path, caplog):
+def test_the_pipeline_takes_the_templates_of_the_start_over(logs, tmp_path):
     folder, labels = logs
-    common = {"session_by": r"[st]\d+"}
+    common = {"session_by": r"for (\d+)"}
     own = {name: UNTRAINED[name] for name in ("layers", "heads", "width", "context", "epochs")}
     early = oddlog.fit(
         [folder / "early.log"],
@@ -267,23 +266,21 @@ def test_the_pipeline_takes_the_templates_of_the_start_over(logs, tmp_path, capl
     classifier = {"start": str(tmp_path / "loggpt"), "parts": 2, "min_steps": 60, "epochs": 1}
     classifier |= {"learning_rate": 0.03, "batch_size": 16}
     config = {"detector": "gpt2_classifier", **common, "gpt2_classifier": classifier}
-    with caplog.at_level(logging.ERROR):
-        late = oddlog.fit(
-            [folder / "late.log"],
-            make_config(config, "test"),
-            labels=labels,
-            model=tmp_path / "late",
-            run=RUN,
-        )
+    late = oddlog.fit(
+        [folder / "late.log"],
+        make_config(config, "test"),
+        labels=labels,
+        model=tmp_path / "late",
+        run=RUN,
+    )
     known = set(early.templates.ids())
     texts = {late.templates.text(i): i for i in late.templates.ids()}
     assert {early.templates.text(i): i for i in known}.items() <= texts.items()
-    new = {i for text, i in texts.items() if "disk is full" in text}
-    assert new
-    assert not new & known
+    assert [text for text, i in texts.items() if i not in known] == ["disk is full for <NUM>"]
     scores = oddlog.load(tmp_path / "late").score([folder / "late.log"], labels=labels)
-    odd = scores.sequences.anomalous
-    assert np.min(scores.scores.sequence[odd]) > np.max(scores.scores.sequence[~odd])
+    odd, ended = scores.sequences.anomalous, scores.sequences.ends
+    found = scores.scores.sequence
+    assert np.min(found[odd & ended]) > np.max(found[~odd & ended])
 
 
 def test_templates_of_two_models_are_refused(tmp_path):
