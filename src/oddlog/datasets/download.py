@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from oddlog import __version__
 from oddlog.artifact import read_json, write_json
 from oddlog.datasets.catalogue import ORIGINS, Origin
 from oddlog.datasets.unpack import unpack
@@ -127,7 +126,7 @@ def _download(url: str, part: Path, progress: Progress) -> None:
     have = part.stat().st_size if begun else 0
     if begun and have == begun["total"]:
         return
-    request = urllib.request.Request(url, headers={"User-Agent": f"oddlog/{__version__}"})  # noqa: S310 -- http(s) only, see _source
+    request = urllib.request.Request(url, headers={"User-Agent": "oddlog"})  # noqa: S310 -- http(s) only, see _source
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", begun["tag"])
