@@ -259,7 +259,7 @@ def show_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) ->
 def show_classes(console: Console, found: ClassEvaluation) -> None:
     """Print how well the classes are told apart, and which is taken for which."""
     console.print(
-        f"\nthe likeliest class: accuracy {found.accuracy.text()}, "
+        f"\nthe likeliest class: accuracy {found.accuracy.text()},\n"
         f"macro F1 {found.macro_f1.text()}\n"
     )
     figures = Table("class", "sequences", "precision", "recall", "F1", "mostly taken for",
