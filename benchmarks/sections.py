@@ -55,7 +55,7 @@ are assumed, or none, or too many (assumed: `assume_anomalies`). Found in traini
 anomalies in training and validation that were left out. At an asked 1 %: the realised rate and the
 recall; at clean: the recall at the rate that the same detector realised where nothing was anomalous
 and nothing assumed. The test of a log and seed is always the same. Mean ± standard deviation over
-{n_seeds["counts"]} seeds, {n_seeds.get("loggpt", 0)} for LogGPT.
+{n_seeds["counts"]} seeds, at most {n_seeds.get("loggpt", 0)} for LogGPT.
 
 {tables}
 """

@@ -68,7 +68,7 @@ def test_the_report_tells_of_the_faults_that_were_found(found):
     text = (folder / "report.html").read_text(encoding="utf-8")
     kinds = set(done.result.verdicts()["label"]) - {""}
     assert kinds
-    assert all(f'<span class="tag label">{kind}</span>' in text for kind in kinds)
+    assert all(f'<span class="tag label" title="label">{kind}</span>' in text for kind in kinds)
 
 
 def test_yesterday_holds_no_fault(found):

@@ -15,7 +15,7 @@ from oddlog.detectors.llm_prompt.prompt import Choice, make_request, show
 from oddlog.events import Sequences
 from oddlog.run import Run
 
-SERVER = Path(__file__).parents[1] / "examples" / "chat_server.py"
+SERVER = Path(__file__).with_name("chat_server.py")
 TEXTS = ("session opened", "read 12 bytes", "session closed", "kernel panic: disk failed")
 
 

