@@ -25,6 +25,12 @@ DEFAULT = {"loggpt", *BASELINES}
 RATES = ((0.01, "1 %"), (0.005, "0.5 %"), (0.001, "0.1 %"))
 Blocks = Mapping[str, Mapping[str, list[Record]]]
 
+ORDER = (
+    "A session sends {} requests in an order of its own and gets their answers in the same order "
+    "({}), with events between them that mean nothing; a fault changes the order of the answers. "
+    "4,000 normal sessions are the training, 500 the validation, 2,000 the calibration; the test is "
+    "5,000 others, 5 % of them faulty."
+)
 ABOUT = {
     "hdfs-full": (
         "HDFS_v1, all 575,059 sessions, as event ids",
@@ -82,14 +88,11 @@ ABOUT = {
     ),
     "order-easy": (
         "Simulated sessions, wrong in their order alone: three requests",
-        "A session sends three requests in an order of its own and gets their answers in the same "
-        "order, with events between them that mean nothing; a fault changes the order of the "
-        "answers. 4,000 normal sessions are the training, 500 the validation, 2,000 the "
-        "calibration; the test is 5,000 others, 5 % of them faulty.",
+        ORDER.format("three", "6 orders, each of which training shows hundreds of times"),
     ),
     "order-hard": (
         "Simulated sessions, wrong in their order alone: six requests",
-        "As above with six requests: 720 orders, each of which training shows a few times.",
+        ORDER.format("six", "720 orders, each of which training shows a few times"),
     ),
 }
 
