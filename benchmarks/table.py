@@ -28,8 +28,8 @@ Blocks = Mapping[str, Mapping[str, list[Record]]]
 ORDER = (
     "A session sends {} requests in an order of its own and gets their answers in the same order "
     "({}), with events between them that mean nothing; a fault changes the order of the answers. "
-    "4,000 normal sessions are the training, 500 the validation, 2,000 the calibration; the test is "
-    "5,000 others, 5 % of them faulty."
+    "4,000 normal sessions are the training, 500 the validation, 2,000 the calibration; the test "
+    "is 5,000 others, 5 % of them faulty."
 )
 ABOUT = {
     "hdfs-full": (
