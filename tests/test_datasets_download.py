@@ -148,7 +148,7 @@ def test_a_part_that_is_whole_is_not_asked_for_again(server, tmp_path, monkeypat
 
 def test_another_file_than_the_published_one_is_refused_and_removed(server, tmp_path):
     server.body = zipped(**{"set.log": b"forged", "labels/labels.csv": b"a,b\n"})
-    with pytest.raises(FormatError, match=r"md5 is .* published is"):
+    with pytest.raises(FormatError, match=r"md5 is .* and should be"):
         fetch("set", tmp_path, mirror=server.url)
     assert not list(tmp_path.rglob("*.zip"))
     assert not (tmp_path / "set").exists()
@@ -164,6 +164,27 @@ def test_without_a_published_digest_a_later_download_is_held_against_the_first(
     server.body = zipped(**{"set.log": b"forged", "labels/labels.csv": b"a,b\n"})
     with pytest.raises(FormatError, match="sha256 is"):
         fetch("set", tmp_path, mirror=server.url)
+
+
+def test_a_damaged_archive_that_no_digest_vouches_for_is_fetched_again(
+    server, tmp_path, monkeypatch, one_set
+):
+    nameless = Origin(one_set.url, most=10**7, terms="free", members=MEMBERS)
+    monkeypatch.setattr("oddlog.datasets.download.ORIGINS", {"set": nameless})
+    server.body = ARCHIVE[: len(ARCHIVE) // 2]
+    with pytest.raises(FormatError, match="damaged"):
+        fetch("set", tmp_path, mirror=server.url)
+    server.body = ARCHIVE
+    fetch("set", tmp_path, mirror=server.url)
+    assert (tmp_path / "set/set.log").read_bytes() == LOG
+
+
+def test_a_file_that_is_taken_as_it_is_stands_at_its_place(server, tmp_path, monkeypatch, one_set):
+    whole = Origin(one_set.url, most=10**7, terms="free", place="set/packed.zip")
+    monkeypatch.setattr("oddlog.datasets.download.ORIGINS", {"set": whole})
+    assert fetch("set", tmp_path, mirror=server.url) == [tmp_path / "set/packed.zip"]
+    assert (tmp_path / "set/packed.zip").read_bytes() == ARCHIVE
+    assert not wrong_files(tmp_path, read_receipts(tmp_path)["set"])
 
 
 def test_a_server_that_has_no_such_file_is_told(server, tmp_path):

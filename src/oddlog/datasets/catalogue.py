@@ -76,7 +76,7 @@ ORIGINS: Mapping[str, Origin] = {
     "openstack_log": Origin(
         _LOGHUB + "OpenStack.tar.gz",
         members={
-            f"{name}": f"openstack/{name}"
+            name: f"openstack/{name}"
             for name in (
                 "openstack_normal1.log",
                 "openstack_normal2.log",
@@ -98,4 +98,4 @@ ORIGINS: Mapping[str, Origin] = {
         _CFDR + "spirit2.gz", place="spirit/spirit2.gz", most=2 * GIB, terms=_CFDR_TERMS
     ),
 }
-"""Raw logs that can be fetched, by the name that ``open_dataset`` knows them by."""
+"""Raw logs that can be fetched; those that ``open_dataset`` reads have the same name there."""

@@ -53,7 +53,7 @@ def fetch(
         EndpointError: The server cannot be reached, refuses, or broke off; what has arrived is
             kept, and the same call goes on from there.
         FormatError: The file is not the one that was published (its digest differs; it is removed),
-            or it is damaged.
+            or it is damaged (removed as well where no digest vouches for it).
         OSError: The disk is full, or the folder may not be written to; what has arrived is kept.
     """
     if name not in ORIGINS:
@@ -68,7 +68,12 @@ def fetch(
         _get(_source(origin, mirror), archive, progress)
     known = receipts.get(name, {}).get("archive")
     sha256 = _check(archive, origin.digest or (known and f"sha256:{known}"), progress)
-    places = _place(name, origin, archive, folder)
+    try:
+        places = _place(name, origin, archive, folder)
+    except FormatError:
+        if origin.digest is None:  # nothing says that it arrived whole: let it be fetched again
+            archive.unlink()
+        raise
     receipts[name] = {
         "from": mirror or origin.url,
         "archive": sha256,
@@ -77,7 +82,7 @@ def fetch(
         "files": {str(place): _sha256(folder / place) for place in places},
     }
     write_json(folder / RECEIPTS, receipts)
-    archive.unlink()
+    archive.unlink(missing_ok=True)
     return [folder / place for place in places]
 
 
@@ -183,8 +188,8 @@ def _check(archive: Path, digest: str | None, progress: Progress) -> str:
     if wanted and published.hexdigest() != wanted:
         archive.unlink()
         raise FormatError(
-            f"{archive.name}: its {kind} is {published.hexdigest()}, published is {wanted}: not "
-            "the file that was published, or damaged on its way; removed, fetch it again"
+            f"{archive.name}: its {kind} is {published.hexdigest()} and should be {wanted}: "
+            "another file, or damaged on its way; removed, fetch it again"
         )
     return sha256.hexdigest()
 
@@ -199,8 +204,7 @@ def _place(name: str, origin: Origin, archive: Path, folder: Path) -> list[Path]
     if not origin.members:
         target = folder / origin.place
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(archive, archive.with_suffix(".whole"))
-        archive.with_suffix(".whole").replace(target)
+        archive.replace(target)
         return [Path(origin.place)]
     staging = folder / PARTS / name
     shutil.rmtree(staging, ignore_errors=True)
