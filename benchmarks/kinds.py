@@ -115,6 +115,7 @@ def run_fold(asked: argparse.Namespace, detector: str, seed: int, number: int) -
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "auprc": average_precision(scores.sequence, test.anomalous),
         "names": names,
+        "test": fold.test.tolist(),
         "label": test.labels.to_list(),
         "found": scores.class_probs.argmax(axis=1).tolist(),
         "group": groups[fold.test].tolist(),
@@ -157,13 +158,15 @@ def commonest(records: Sequence[Record]) -> list[Record]:
 
 def judged(records: Sequence[Record], *, grouped: bool) -> ClassEvaluation:
     """Return the evaluation of a detector's folds taken together."""
-    labels, found, group = [], [], []
+    judged_once, labels, found, group = [], [], [], []
     names = records[0]["names"]
     for record in records:
         assert record["names"] == names
+        judged_once += record["test"]
         labels += record["label"]
         found += record["found"]
         group += record["group"]
+    assert len(set(judged_once)) == len(judged_once), "folds of different cuts: remove the records"
     how = Resampling(blocks=np.array(group) if grouped else None)
     probs = np.eye(len(names))[np.array(found)]
     return evaluate_classes(pl.Series("label", labels), names, probs, resampling=how)

@@ -464,6 +464,7 @@ def test_kinds_are_told_beside_the_commonest_class(benchmark):
         "names": ["", "disk", "network"],
         "label": ["", "", "", "disk", "network", "network"],
         "found": [0, 0, 0, 1, 2, 1],
+        "test": [0, 1, 2, 3, 4, 5],
         "group": [0, 1, 2, 3, 4, 5],
         "auprc": 0.9,
         "fit_s": 2.0,
@@ -472,6 +473,8 @@ def test_kinds_are_told_beside_the_commonest_class(benchmark):
     assert rows[2].startswith("| `lookup` | 1 | 0.778")
     assert rows[3].startswith("| the commonest class | - | 0.222")
     assert "normal (3) | disk (1) | network (2)" in rows[7]
+    with pytest.raises(AssertionError, match="different cuts"):
+        kinds.table([record, record], "hadoop")
 
 
 @pytest.fixture
