@@ -117,12 +117,13 @@ class Network(nn.Module):
             self.llama.get_input_embeddings()(spoken),
         )
         padded = self._mask(mask, words)
+        n_read, n_kept = padded.shape[1], answers.shape[1] + 1
         logits = self.llama(
             inputs_embeds=torch.cat(words, dim=1),
             attention_mask=padded,
             position_ids=_positions(padded),
             use_cache=False,
-            logits_to_keep=answers.shape[1] + 1,
+            logits_to_keep=torch.arange(n_read - n_kept, n_read, device=self.device),
         ).logits[:, :-1]  # (B, A, V)
         nats = nn.functional.cross_entropy(
             logits.float().transpose(1, 2), answers, ignore_index=IGNORED, reduction="none"
