@@ -1,11 +1,13 @@
 """A corpus of order alone: what its faults keep, and what they change."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from oddlog.errors import ConfigError
-from oddlog.simulate import ORDER_KINDS, order_texts, simulate_order
-from oddlog.simulate.ordered import FIRST_REQUEST
+from oddlog.simulate import order_texts, simulate_order
+from oddlog.simulate.ordered import FIRST_REQUEST, OPEN
 
 K = 5
 
@@ -22,7 +24,7 @@ def rows(sequences):
 def asked_and_answered(sequences):
     ids = rows(sequences)
     asked = [row[(row >= FIRST_REQUEST) & (row < FIRST_REQUEST + K)] for row in ids]
-    answered = [row[row >= FIRST_REQUEST + K] - K for row in ids]
+    answered = [row[1:][row[1:] >= FIRST_REQUEST + K] - K for row in ids]
     return np.array(asked), np.array(answered)
 
 
@@ -51,17 +53,59 @@ def test_requests_come_before_answers_and_all_between_open_and_close(sessions):
     assert (ids[:, -1] == 1).all()
 
 
-@pytest.mark.parametrize("kind", ORDER_KINDS)
-def test_kinds_are_what_they_are_called(kind):
-    made = simulate_order(200, anomaly_share=1.0, seed=2, n_requests=K, kinds=[kind])
+def of_kind(kind, **how):
+    made = simulate_order(200, anomaly_share=1.0, seed=2, n_requests=K, kinds=[kind], **how)
+    return made, *asked_and_answered(made)
+
+
+def test_a_swap_puts_two_answers_in_each_others_place():
+    _, asked, answered = of_kind("swapped")
+    assert ((asked != answered).sum(axis=1) == 2).all()
+
+
+def test_a_moved_answer_shifts_those_that_it_passes():
+    _, asked, answered = of_kind("moved")
+    assert ((asked != answered).sum(axis=1) >= 3).all()
+
+
+def test_reversed_answers_come_in_reverse():
+    _, asked, answered = of_kind("reversed")
+    assert (answered == asked[:, ::-1]).all()
+
+
+def test_a_moved_block_keeps_its_own_order_and_passes_at_least_two_answers():
+    _, asked, answered = of_kind("block_moved")
+    for due, came in zip(asked, answered, strict=True):
+        order = np.argsort(due)[came - came.min()]  # 0, 1, 2 ... where nothing is moved
+        falls = np.flatnonzero(np.diff(order) < 0)
+        moved = np.flatnonzero(order != np.arange(K))
+        assert len(falls) == 1  # two runs, each rising: the blocks that were exchanged
+        assert falls[0] + 1 - moved[0] >= 2
+        assert moved[-1] - falls[0] >= 2
+
+
+def test_the_first_event_tells_which_order_is_due():
+    made = simulate_order(400, anomaly_share=0.0, seed=5, n_requests=K, branching=True)
     asked, answered = asked_and_answered(made)
-    n_wrong = (asked != answered).sum(axis=1)
-    if kind == "swapped":
-        assert (n_wrong == 2).all()
-    if kind == "moved":
-        assert (n_wrong >= 3).all()
-    if kind == "reversed":
-        assert (answered == asked[:, ::-1]).all()
+    is_queue = rows(made)[:, 0] == OPEN
+    assert 150 < is_queue.sum() < 250
+    assert (answered[is_queue] == asked[is_queue]).all()
+    assert (answered[~is_queue] == asked[~is_queue][:, ::-1]).all()
+
+
+def test_a_wrong_branch_is_the_order_of_the_other_kind_of_session():
+    made, asked, answered = of_kind("wrong_branch", branching=True)
+    is_queue = rows(made)[:, 0] == OPEN
+    assert 0 < is_queue.sum() < len(made)
+    assert (answered[is_queue] == asked[is_queue][:, ::-1]).all()
+    assert (answered[~is_queue] == asked[~is_queue]).all()
+
+
+def test_sessions_without_branches_are_those_that_results_were_measured_on():
+    made = simulate_order(300, anomaly_share=0.1, seed=9, n_requests=6)
+    assert hashlib.sha256(made.template_ids().tobytes()).hexdigest() == (
+        "c5d7e0b5c4fc6d8a5127ca1d76d359037b74e9177cda6e62e2fa622172e0a1ef"
+    )
 
 
 def test_the_first_answer_out_of_order_is_marked(sessions):
@@ -90,6 +134,9 @@ def test_a_seed_gives_the_same_sessions_and_another_others():
 
 def test_every_template_has_a_text(sessions):
     assert set(np.unique(sessions.template_ids())) == set(order_texts(K))
+    branching = simulate_order(50, anomaly_share=0.0, seed=1, n_requests=K, branching=True)
+    known = set(order_texts(K, branching=True))
+    assert set(np.unique(branching.template_ids())) == known
 
 
 def test_kinds_are_planted_in_equal_numbers(sessions):
@@ -98,7 +145,16 @@ def test_kinds_are_planted_in_equal_numbers(sessions):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n_requests": 2}, {"anomaly_share": 1.1}, {"kinds": ["late"]}, {"kinds": []}]
+    "wrong",
+    [
+        {"n_requests": 2},
+        {"anomaly_share": 1.1},
+        {"kinds": ["late"]},
+        {"kinds": []},
+        {"kinds": ["block_moved"], "n_requests": 3},
+        {"kinds": ["wrong_branch"]},
+        {"kinds": ["reversed"], "branching": True},
+    ],
 )
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(ConfigError, match="simulate_order"):
