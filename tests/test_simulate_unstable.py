@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.errors import ConfigError
 from oddlog.events import Sequences
-from oddlog.simulate.unstable import SPARE, SYNONYMS, change_templates, disturb_events
+from oddlog.simulate.unstable import change_templates, disturb_events
+from oddlog.simulate.wording import SPARE, SYNONYMS
 
 TEXTS = (
     "Received block {} of size 7",

@@ -13,9 +13,7 @@ there a share of the sequences is made to hold changed ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -23,37 +21,10 @@ from numpy.typing import NDArray
 
 from oddlog.errors import ConfigError
 from oddlog.events import Sequences
+from oddlog.simulate.wording import CONSTANT, REMOVED, draw_edits
 
-INSERTED, REMOVED, REPLACED = EDITS = ("inserted", "removed", "replaced")
 DUPLICATED, DROPPED, SHUFFLED = DISTURBANCES = ("duplicated", "dropped", "shuffled")
 LONGEST_RUN = 5  # neighbouring events that are shuffled
-CONSTANT = r"^[A-Za-z][A-Za-z.*_()-]*[:,.]?$"
-FILLERS = ("now", "currently", "already", "also", "then")
-SPARE = frozenset(
-    {"a", "an", "and", "as", "at", "be", "been", "by", "for", "from", "has", "have", "in", "into"}
-    | {"is", "it", "its", "of", "on", "that", "the", "there", "this", "to", "was", "will", "with"}
-)
-"""Words that may be removed: without them a line tells the same."""
-_PAIRS = (
-    "receiving getting, received got, receive get, sending transmitting, sent transmitted,"
-    " transmitted sent, served delivered, serving delivering, deleting removing, deleted removed,"
-    " delete remove, removing deleting, removed deleted, starting beginning, started begun,"
-    " start begin, stopping halting, stopped halted, stop halt, terminating ending,"
-    " terminated ended, closing shutting, closed shut, opening unlocking, opened unlocked,"
-    " creating making, created made, updated refreshed, updating refreshing, added appended,"
-    " adding appending, succeeded passed, success completion, successfully properly,"
-    " completed finished, complete finished, finished completed, verification check,"
-    " verified checked, failed unsuccessful, failure breakdown, error fault, errors faults,"
-    " exception fault, trying attempting, try attempt, waiting pausing, reading fetching,"
-    " read fetched, writing storing, written stored, changing altering, changed altered,"
-    " unexpected unforeseen, request demand, redundant superfluous, empty blank, invalid illegal,"
-    " missing absent, found located, cannot can't, connection link, connected linked,"
-    " transfer move, replicate copy, allocate reserve, allocated reserved, user account,"
-    " message notice, data content, size length, offset position, while during, from out-of"
-)
-_WORDS = _PAIRS.replace(",", "").split()
-SYNONYMS: Mapping[str, str] = MappingProxyType(dict(zip(_WORDS[::2], _WORDS[1::2], strict=True)))
-"""What a word may be replaced by, in small letters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +35,7 @@ class Changed:
         sequences: The same windows over events with other messages, without ``template_id`` and
             ``raw``: what they say has to be matched again.
         edits: One row per changed word of a template: ``template_id``, ``edit`` (one of
-            ``EDITS``), ``word`` and ``new``, and ``n`` events of the windows that it changes.
+            ``wording.EDITS``), ``word``, ``new``, and ``n`` events of the windows that it changes.
     """
 
     sequences: Sequences
@@ -90,8 +61,9 @@ def change_templates(sequences: Sequences, share: float, seed: int, *, n_words: 
     words = _constant_words(sequences)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(words))
-    drawn = [_draw_edits(*words[int(place)], n_words, rng) for place in order]
-    chosen = [edit for edits in drawn[: round(share * len(words))] for edit in edits]
+    drawn = [(words[int(i)][0], draw_edits(words[int(i)][1], n_words, rng)) for i in order]
+    changed = drawn[: round(share * len(words))]
+    chosen = [(*edit, template_id) for template_id, edits in changed for edit in edits]
     events = sequences.events
     edits = pl.DataFrame(
         chosen,
@@ -123,48 +95,6 @@ def _constant_words(sequences: Sequences) -> list[tuple[int, list[str]]]:
         .agg("word")
     )
     return list(words.iter_rows())
-
-
-def _draw_edits(
-    template_id: int, words: list[str], n_words: int, rng: np.random.Generator
-) -> list[tuple[str, str, str, int]]:
-    """Return edit, word and what comes in its place, for so many words of a template.
-
-    The first words drawn are those that the edit is possible at: a word that has no synonym cannot
-    be replaced, and so on; where an edit is possible at none, a word is inserted.
-    """
-    left, edits = list(words), []
-    for _ in range(min(n_words, len(words))):
-        edit = EDITS[int(rng.integers(len(EDITS)))]
-        place, filler = rng.random(), FILLERS[int(rng.integers(len(FILLERS)))]
-        possible = {
-            REPLACED: [word for word in left if _bare(word) in SYNONYMS],
-            REMOVED: [word for word in left if _bare(word) in SPARE],
-        }.get(edit)
-        edit, possible = (edit, possible) if possible else (INSERTED, left)
-        word = possible[int(place * len(possible))]
-        left.remove(word)
-        edits.append((edit, word, _new(edit, word, filler), template_id))
-    return edits
-
-
-def _new(edit: str, word: str, filler: str) -> str:
-    """Return what comes in a word's place."""
-    if edit == REPLACED:
-        return _synonym(word)
-    return "" if edit == REMOVED else f"{filler} {word}"
-
-
-def _bare(word: str) -> str:
-    return word.rstrip(":,.").lower()
-
-
-def _synonym(word: str) -> str:
-    """Return a word of the same meaning, written as the word is."""
-    bare = word.rstrip(":,.")
-    new = SYNONYMS[bare.lower()]
-    new = new.upper() if bare.isupper() else new.capitalize() if bare[0].isupper() else new
-    return new + word[len(bare) :]
 
 
 def _reword(events: pl.DataFrame, edits: pl.DataFrame) -> pl.Series:
