@@ -17,8 +17,16 @@ EXTRAS = {
     "rapidfuzz": "classic",
     "sklearn": "classic",
     "httpx2": "api",
+    "cramjam": "serve",
+    "fastapi": "serve",
+    "opentelemetry": "serve",
+    "prometheus_client": "serve",
+    "sqlalchemy": "serve",
+    "uvicorn": "serve",
+    "confluent_kafka": "kafka",
+    "psycopg": "postgres",
 }
-"""Packages that some detectors need, and the extra of oddlog that installs each."""
+"""Packages that only some parts need, and the extra of oddlog that installs each."""
 
 
 def import_extra(module: str, detector: str) -> Any:
