@@ -61,7 +61,7 @@ def new_network(
             num_attention_heads=config.heads,
             intermediate_size=config.inner,
             hidden_dropout_prob=config.dropout,
-            attention_probs_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.attention_dropout,
             max_position_embeddings=n_positions,
             type_vocab_size=1,
             pad_token_id=PAD,

@@ -18,6 +18,7 @@ PAPER: Mapping[str, Any] = {
     "width": 60,
     "context": 512,
     "dropout": 0.1,
+    "attention_dropout": 0.1,
     "epochs": 100,
     "max_steps": 10**9,
     "batch_size": 16,
@@ -106,6 +107,9 @@ class LogGPTConfig(Config):
     width: PositiveInt = 60
     context: Annotated[int, Field(ge=4)] = 512
     dropout: Share = 0.1
+    attention_dropout: Share = 0.0
+    """The paper's networks have .1 there; with any, torch computes attention without its fused kernel
+    and a training step takes twice the time."""
     epochs: PositiveInt = 45
     max_steps: PositiveInt = 4000
     """Fewer epochs where an epoch has many batches, so that a large log is no longer to learn."""

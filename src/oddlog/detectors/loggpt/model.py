@@ -47,7 +47,8 @@ def new_network(config: LogGPTConfig, n_tokens: int, device: torch.device) -> GP
             n_head=config.heads,
             resid_pdrop=config.dropout,
             embd_pdrop=config.dropout,
-            attn_pdrop=config.dropout,
+            attn_pdrop=config.attention_dropout,
+            activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel
             bos_token_id=None,
             eos_token_id=None,
             use_cache=False,
