@@ -114,7 +114,10 @@ def run_stage(
         ConfigError: The checkpoint to resume from belongs to another run, or training diverged.
     """
     optimizer = torch.optim.AdamW(
-        _trained(model).values(), lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True
+        _trained(model).values(),
+        lr=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        fused=True,
     )
     best = _weights(model)
     state = _State(history=[])

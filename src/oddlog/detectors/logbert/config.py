@@ -71,8 +71,8 @@ class LogBERTConfig(Config):
     context: Annotated[int, Field(ge=8)] = 512
     dropout: Share = 0.1
     attention_dropout: Share = 0.0
-    """The paper's networks have .1 there; with any, torch computes attention without its fused kernel
-    and a training step takes twice the time."""
+    """The paper's networks have .1 there; with any, torch computes attention without its fused
+    kernel, and a training step takes up to twice the time."""
     epochs: PositiveInt = 30
     epoch_batches: Annotated[int, Field(ge=0)] = 100
     """Batches in an epoch: a small log is shown several times in it, a large one in part. 0: every

@@ -108,8 +108,8 @@ class LogGPTConfig(Config):
     context: Annotated[int, Field(ge=4)] = 512
     dropout: Share = 0.1
     attention_dropout: Share = 0.0
-    """The paper's networks have .1 there; with any, torch computes attention without its fused kernel
-    and a training step takes twice the time."""
+    """The paper's networks have .1 there; with any, torch computes attention without its fused
+    kernel, and a training step takes up to twice the time."""
     epochs: PositiveInt = 45
     max_steps: PositiveInt = 4000
     """Fewer epochs where an epoch has many batches, so that a large log is no longer to learn."""
