@@ -11,7 +11,7 @@ import pytest
 from oddlog.errors import ConfigError
 from oddlog.simulate import KINDS, Pace, simulate_drifting, write_drifting
 from oddlog.simulate.cluster import CRASHES, ERRORS, LINES, NOISE, PROCESS
-from oddlog.simulate.drifting import DAY_US, REMARKS, draw_releases
+from oddlog.simulate.drifting import DAY_US, REMARKS, draw_releases, shares_of_steps
 from oddlog.simulate.wording import REMOVED, REPLACED, constant_words, draw_edits, reword
 
 PACE = Pace(n_releases=4, reworded=0.1, added=2, retired=1, rollout=0.5)
@@ -147,6 +147,13 @@ def test_steps_are_reworded_only_and_remarks_come_and_go(made):
     assert len(gone) == 3 * PACE.n_releases
 
 
+def test_a_release_leaves_alone_what_more_sessions_hold_than_it_reaches(made):
+    common = {step for step, share in shares_of_steps().items() if share > PACE.reach}
+    assert common == {*("allocate", "open", "received", "close", "register", "commit", "complete")}
+    later = made.changes.filter(pl.col("release") > 0)
+    assert common.isdisjoint(later["step"])
+
+
 def test_no_text_ever_comes_back_and_none_is_a_faults(made):
     shapes = [re.sub(r"\{\w+\}", "{}", text) for text in made.changes["new"].drop_nulls()]
     lines = [*ERRORS.values(), *CRASHES.values(), *NOISE]
@@ -200,6 +207,7 @@ def test_what_is_written_can_be_read_back(made, tmp_path):
         Pace(reworded=1.5),
         Pace(rollout=-0.1),
         Pace(days=0),
+        Pace(reach=0),
         Pace(n_words=0),
         Pace(added=len(REMARKS)),
         Pace(added=0, retired=2),

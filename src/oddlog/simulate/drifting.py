@@ -16,8 +16,10 @@ or has a fault that the process refuses.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ import polars as pl
 
 from oddlog.artifact import write_text
 from oddlog.errors import ConfigError
-from oddlog.simulate.cluster import LINES, Line
+from oddlog.simulate.cluster import LINES, LONG, PROCESS, Line
 from oddlog.simulate.faults import Faulty
 from oddlog.simulate.log import (
     KINDS,
@@ -47,6 +49,7 @@ from oddlog.simulate.wording import constant_words, draw_edits, reword
 
 ADDED, RETIRED, REWORDED = CHANGES = ("added", "retired", "reworded")
 N_REMARKS = 8  # of the first release
+N_WALKS, RAREST = 1000, 0.05
 MEAN_GAP = 15.75  # mean of Dice.skewed(1, 5): what a gap is on average
 DAY_US = 86_400_000_000
 _SUBJECTS = (
@@ -73,6 +76,8 @@ class Pace:
         n_words: Words that are changed in one of them, at most.
         added: Templates that a release adds to normal sessions.
         retired: Templates that it writes no more.
+        reach: Largest share of normal sessions that take a step which a release changes; what more
+            of them take is left alone. With 1 a few releases have changed every session.
         rollout: Share of a release's time, from its beginning, in which ever more sessions run
             under it and ever fewer under the one before.
         days: How long the whole log takes.
@@ -83,6 +88,7 @@ class Pace:
     n_words: int = 3
     added: int = 1
     retired: int = 1
+    reach: float = 0.5
     rollout: float = 0.5
     days: float = 60.0
 
@@ -191,17 +197,28 @@ def draw_releases(pace: Pace, rng: np.random.Generator) -> Iterator[Release]:
     names = [f"remark_{number}" for number in rng.permutation(len(REMARKS))]
     said = {_shape(line.text) for line in WAYS.values()}
     first = [names.pop() for _ in range(N_REMARKS)]
+    reached = [step for step, share in shares_of_steps().items() if share <= pace.reach]
     lines = dict(LINES)
     remarks: dict[str, tuple[str, ...]] = {}
     changes = [(ADDED, step, None, line.text) for step, line in lines.items()]
-    changes += _add(first, lines, remarks, rng)
+    changes += _add(first, reached, lines, remarks, rng)
     yield Release(dict(lines), dict(remarks), tuple(changes))
     for _ in range(pace.n_releases):
         changes = _retire(pace.retired, lines, remarks, rng)
-        n_reworded = round(pace.reworded * len(lines))
-        changes += _reword(n_reworded, pace.n_words, lines, said, rng)
-        changes += _add([names.pop() for _ in range(pace.added)], lines, remarks, rng)
+        candidates = [name for step in reached for name in (step, *remarks.get(step, ()))]
+        chosen = rng.permutation(candidates)[: round(pace.reworded * len(lines))]
+        changes += _reword(chosen.tolist(), pace.n_words, lines, said, rng)
+        added = [names.pop() for _ in range(pace.added)]
+        changes += _add(added, reached, lines, remarks, rng)
         yield Release(dict(lines), dict(remarks), tuple(changes))
+
+
+@cache
+def shares_of_steps() -> Mapping[str, float]:
+    """Return which share of normal sessions takes each step, of a fixed thousand."""
+    dice = Dice(np.random.default_rng(0))
+    taken = Counter(step for _ in range(N_WALKS) for step in {*PROCESS.walk(dice, LONG)})
+    return {step: taken[step] / N_WALKS for step in LINES}
 
 
 def with_remarks(faulty: Faulty, remarks: Mapping[str, tuple[str, ...]]) -> Faulty:
@@ -219,12 +236,12 @@ _Changes = list[tuple[str, str, str | None, str | None]]
 
 def _add(
     names: Sequence[str],
+    steps: Sequence[str],
     lines: dict[str, Line],
     remarks: dict[str, tuple[str, ...]],
     rng: np.random.Generator,
 ) -> _Changes:
-    """Let a step each write one more line."""
-    steps = [*LINES]
+    """Let one of the steps each write one more line."""
     for name in names:
         step = steps[int(rng.integers(len(steps)))]
         text = REMARKS[int(name.removeprefix("remark_"))]
@@ -248,20 +265,24 @@ def _retire(
 
 
 def _reword(
-    n: int, n_words: int, lines: dict[str, Line], said: set[str], rng: np.random.Generator
+    names: Sequence[str],
+    n_words: int,
+    lines: dict[str, Line],
+    said: set[str],
+    rng: np.random.Generator,
 ) -> _Changes:
-    """Word so many templates as none has been worded yet."""
-    names, changes = [*lines], []
+    """Word templates as none has been worded yet."""
+    changes = []
     said |= {_shape(line.text) for line in lines.values()}
-    for place in rng.permutation(len(names))[:n]:
-        old = new = lines[names[int(place)]]
+    for name in names:
+        old = new = lines[name]
         while _shape(new.text) in said:  # ends: an edit that inserts a word is always possible
             n_changed = 1 + int(rng.integers(n_words))
             edits = draw_edits(constant_words(old.text), n_changed, rng)
             new = replace(old, text=reword(old.text, edits))
         said.add(_shape(new.text))
-        lines[names[int(place)]] = new
-        changes.append((REWORDED, names[int(place)], old.text, new.text))
+        lines[name] = new
+        changes.append((REWORDED, name, old.text, new.text))
     return changes
 
 
@@ -293,6 +314,8 @@ def _check(pace: Pace) -> None:
         raise ConfigError(f"simulate_drifting: {pace}: numbers cannot be negative, n_words not 0")
     if not (0 <= pace.reworded <= 1 and 0 <= pace.rollout <= 1 and pace.days > 0):
         raise ConfigError(f"simulate_drifting: {pace}: shares are 0 to 1, days more than 0")
+    if not RAREST <= pace.reach <= 1:
+        raise ConfigError(f"simulate_drifting: {pace}: reach is {RAREST} to 1")
     if N_REMARKS + pace.n_releases * pace.added > len(REMARKS):
         raise ConfigError(
             f"simulate_drifting: {pace.n_releases} releases that add {pace.added} each are more "
