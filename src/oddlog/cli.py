@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from oddlog import __version__
 from oddlog.data_cli import app as data_app
+from oddlog.options import (
+    Device,
+    Format,
+    Labels,
+    Logs,
+    ModelFolder,
+    Seed,
+    Settings,
+)
+from oddlog.options import config_of as _config
+from oddlog.options import consoles as _consoles
 from oddlog.output import (
     check_suffix,
     origin,
@@ -23,11 +33,6 @@ from oddlog.output import (
     write_json_lines,
     write_table,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from oddlog.pipeline import PipelineConfig
 
 app = typer.Typer(
     name="oddlog",
@@ -40,23 +45,6 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 
-Logs = Annotated[list[str], typer.Argument(metavar="FILE", help="Log files; - reads stdin.")]
-ModelFolder = Annotated[Path, typer.Option("--model", metavar="DIR", help="The model folder.")]
-Labels = Annotated[
-    Path | None, typer.Option("--labels", metavar="CSV", help="Table of session and label.")
-]
-Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="NAME", help="Layout, or a regex with named groups."),
-]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, mps.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as drain.depth=4; repeat."),
-]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")
-]
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
 REPORT = (".html",)
 
@@ -403,34 +391,3 @@ def _fail(message: str) -> int:
 
     typer.echo(f"oddlog: {escape(message)}", err=True)
     return 1
-
-
-def _consoles() -> tuple[Console, Console]:
-    """Return a console for notes and progress (standard error) and one for results.
-
-    Whether a stream is a terminal is asked of the stream alone: a pipe gets JSON even where the
-    environment asks for colour.
-    """
-    from rich.console import Console
-
-    return (
-        Console(stderr=True, highlight=False, force_terminal=sys.stderr.isatty()),
-        Console(highlight=False, force_terminal=sys.stdout.isatty()),
-    )
-
-
-def _config(
-    file: Path | None, assignments: Iterable[str] | None, options: Mapping[str, Any]
-) -> PipelineConfig:
-    """Join a TOML file, --set and the options; what stands later in this order wins."""
-    from oddlog.config import parse_assignments, read_toml
-    from oddlog.pipeline import make_config
-
-    values = read_toml(file) if file else {}
-    for name, value in parse_assignments(assignments or []).items():
-        old = values.get(name)
-        values[name] = (
-            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        )
-    values |= {name: value for name, value in options.items() if value is not None}
-    return make_config(values, str(file) if file else "settings")
