@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oddlog.findings import Alert, Scores
     from oddlog.pipeline import Pipeline, PipelineConfig, Result, fit, update
     from oddlog.run import Run
+    from oddlog.watch import WatchConfig, Watcher
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,8 @@ _HOMES = {
     "Run": "oddlog.run",
     "Scores": "oddlog.findings",
     "Sequences": "oddlog.events",
+    "WatchConfig": "oddlog.watch",
+    "Watcher": "oddlog.watch",
     "fit": "oddlog.pipeline",
     "update": "oddlog.pipeline",
 }
@@ -44,6 +47,8 @@ __all__ = [
     "Run",
     "Scores",
     "Sequences",
+    "WatchConfig",
+    "Watcher",
     "fit",
     "load",
     "update",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from oddlog.errors import ArtifactError
 
 TOLERANCE = 1e-5  # by which scores of one sequence may differ, and still tie
 
@@ -74,20 +77,63 @@ class Alert:
         key: The sequence's name.
         score: Its score; ``threshold`` is on the same scale.
         p_value: Share of normal sequences that would score as high or higher, by calibration.
-        lines: (source, line, raw) of the sequence's events, culprits included.
+        threshold: The score above which a sequence is flagged; None where none can be.
+        first_time: Of the sequence's events the earliest time, None where the format has none.
+        last_time: The latest time, of the sequences that were folded into this alert included.
+        sources: Of the lines.
+        lines: (source, line, raw) of the sequence's events, culprits included; of a long sequence
+            those about its worst culprit.
         culprits: One mapping per culprit, as in a record of ``oddlog score --explain``.
         count: How many flags were folded into this alert.
         model: Name of the detector.
+        id: The same for the same model, sequence and signature, whenever it is raised.
+        signature: What the story is about, the same for every sequence that is odd in this way.
+        kind: The likeliest kind of anomaly, "drift" where the log as a whole has changed, or None
+            where the detector tells no kinds apart.
+        raised: When it was raised; None for a file that was scored as a whole.
+        n_events: Events in the sequence.
+        early: It was raised before its sequence had ended.
+        note: What else there is to say; of a drift alert, all of it.
     """
 
     key: str
     score: float
     p_value: float
-    threshold: float
+    threshold: float | None
     first_time: datetime | None
     last_time: datetime | None
     sources: tuple[str, ...]
     lines: tuple[tuple[str, int, str | None], ...]
-    culprits: tuple[Mapping[str, object], ...]
+    culprits: tuple[Mapping[str, Any], ...]
     count: int
     model: str
+    id: str = ""
+    signature: str = ""
+    kind: str | None = None
+    raised: datetime | None = None
+    n_events: int = 0
+    early: bool = False
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON, times as ISO 8601; ``from_dict`` reads them."""
+        times = {name: getattr(self, name) for name in ALERT_TIMES}
+        return asdict(self) | {n: None if t is None else t.isoformat() for n, t in times.items()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what ``to_dict`` gave.
+
+        Raises:
+            ArtifactError: It is no such thing.
+        """
+        try:
+            times = {n: value[n] and datetime.fromisoformat(value[n]) for n in ALERT_TIMES}
+            lines = tuple((str(s), int(n), raw) for s, n, raw in value["lines"])
+            groups = {n: tuple(value[n]) for n in ("sources", "culprits")}
+            return cls(**{**value, **times, **groups, "lines": lines})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"alert: damaged: {error}") from None
+
+
+ALERT_TIMES = ("first_time", "last_time", "raised")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -42,9 +45,27 @@ class Learner:
         self._seen = pl.concat([self._seen, fresh.head(REMEMBERED - self._seen.height)])
         return ids
 
+    def state(self) -> dict[str, Any]:
+        """Return plain values."""
+        seen = {name: self._seen[name].to_list() for name in ("hash", "id")}
+        return {"tree": self.tree.state(), "seen": seen, "probe": _probe()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` described.
+
+        Where another version of polars hashes otherwise, repeats are learned anew, as Drain does.
+        """
+        self.tree.load(state["tree"])
+        if state["probe"] == _probe():
+            self._seen = pl.DataFrame(state["seen"], schema=self._seen.schema)
+
     def _learn_one(self, text: str) -> int:
         template_id = self.tree.learn(split(text, self._max_tokens))
         return NOT_LEARNED if template_id is None else template_id
+
+
+def _probe() -> int:
+    return pl.Series(["a text whose hash tells ways of hashing apart"]).hash()[0]
 
 
 class Novelties:
@@ -96,6 +117,20 @@ class Novelties:
         for position in first_of_new(ids, len(self._examples)):
             self._examples.append(distinct["example"][position])
         return -1 - ids
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is held as plain values that JSON can carry."""
+        counts = [self.n_lines, self.n_cut]
+        return {"counts": counts, "examples": self._examples, "learner": self._learner.state()}
+
+    @classmethod
+    def restore(cls, config: DrainConfig, state: Mapping[str, Any]) -> Self:
+        """Return novelties that go on where ``state`` was taken, under the same settings."""
+        novel = cls(config)
+        novel.n_lines, novel.n_cut = state["counts"]
+        novel._examples = list(state["examples"])
+        novel._learner.load(state["learner"])
+        return novel
 
     def templates(self) -> list[tuple[Tokens, str]]:
         """Return the template and the example of each novelty that has one of its own."""

@@ -10,7 +10,9 @@ same, and a crowded one compares with all of them at once in a matrix of token c
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from operator import eq
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +154,31 @@ class Tree:
         if len(self) >= self._max_templates:
             return None
         return self._found(tokens)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return each leaf as plain values: its length, the branches to it, ids and templates."""
+        found = []
+        for length, root in self._root.items():
+            below: list[tuple[list[str], Node]] = [([], root)]
+            while below:
+                path, node = below.pop()
+                below += [([*path, token], child) for token, child in node.children.items()]
+                ids, templates = node.leaf.ids, [list(t) for t in node.leaf.templates]
+                found.append({"length": length, "path": path, "ids": ids, "templates": templates})
+        return sorted(found, key=lambda leaf: (leaf["length"], leaf["path"]))
+
+    def load(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Take up what ``state`` described, into a tree that has learned nothing."""
+        self._where = [(Leaf(), 0)] * sum(len(item["ids"]) for item in state)
+        for item in state:
+            node = self._root.setdefault(item["length"], Node())
+            for token in item["path"]:
+                node = node.children.setdefault(token, Node())
+            for position, (number, tokens) in enumerate(
+                zip(item["ids"], item["templates"], strict=True)
+            ):
+                self._where[number] = (node.leaf, position)
+                node.leaf.add(number, tuple(tokens), self._codes)
 
     def _levels(self, tokens: tuple[str, ...]) -> tuple[str, ...]:
         """Return the tokens that choose branches: never the last one (section III-C)."""

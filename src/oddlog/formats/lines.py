@@ -64,7 +64,9 @@ def iter_lines(source: str) -> Iterator[tuple[pl.Series, Repairs]]:
         ends_cr = b"\n" not in start and b"\r" in start.rstrip(b"\r\n")
         text = _chain(start.removeprefix(_BOM), pieces)
         for block in _whole_lines(source, text, b"\r" if ends_cr else b"\n"):
-            yield _lines(block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if ends_cr else block)
+            yield to_lines(
+                block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if ends_cr else block
+            )
 
 
 def modified(source: str) -> datetime | None:
@@ -204,7 +206,8 @@ def _whole_lines(source: str, pieces: Iterator[bytes], end: bytes) -> Iterator[b
         yield b"".join(pending)
 
 
-def _lines(block: bytes) -> tuple[pl.Series, Repairs]:
+def to_lines(block: bytes) -> tuple[pl.Series, Repairs]:
+    """Return the lines of bytes that end where a line does, and what was repaired in them."""
     n_repaired = 0
     try:
         text = block.decode()

@@ -177,6 +177,11 @@ class OpenSessions:
         """Close a session's window whose end is not known."""
         return [self._close(name, ends=False)]
 
+    def peek(self, name: str, *, ended: bool) -> list[Closed]:
+        """Return a session's window as it is now, and close nothing."""
+        session = self._open[name]
+        return [Closed(list(session.rows), name, session.part, session.starts, ended)]
+
     def finish(self) -> list[Closed]:
         """Close every window; without a gap the log is complete, and so are its sessions."""
         closed = [self._close(name, ends=self._gap is None) for name in list(self._open)]

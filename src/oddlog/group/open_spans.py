@@ -74,8 +74,13 @@ class LineWindows:
 
     def evict(self, name: str) -> list[Closed]:
         """Close a place's windows before they are full."""
-        lines = self._open.pop(name)
-        self.n_held -= len(lines.rows)
+        closed = self.peek(name)
+        self.n_held -= len(self._open.pop(name).rows)
+        return closed
+
+    def peek(self, name: str, *, ended: bool = False) -> list[Closed]:
+        """Return a place's windows as they are now, and close nothing; none holds an end."""
+        lines = self._open[name]
         if len(lines.rows) <= lines.n_covered:
             return []
         bounds = np.array([0, len(lines.rows)])
@@ -194,9 +199,13 @@ class TimeWindows:
 
     def evict(self, name: str) -> list[Closed]:
         """Close a place's windows early; what arrives for them later is in one of the same key."""
-        held = self._open.pop(name)
-        self.n_held -= len(held.rows)
-        return self._windows(name, held)
+        closed = self.peek(name)
+        self.n_held -= len(self._open.pop(name).rows)
+        return closed
+
+    def peek(self, name: str, *, ended: bool = False) -> list[Closed]:
+        """Return a place's windows as they are now, and close nothing; none holds an end."""
+        return self._windows(name, self._open[name])
 
     def finish(self) -> list[Closed]:
         """Close every window."""

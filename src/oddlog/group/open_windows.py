@@ -63,6 +63,10 @@ class Cutter(Protocol):
         """Close what is open under a name."""
         ...
 
+    def peek(self, name: str, *, ended: bool) -> list[Closed]:
+        """Return what ``evict`` would, and close nothing; ``ended`` marks a session's end."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """Return plain values."""
         ...

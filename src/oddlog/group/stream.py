@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -98,11 +98,36 @@ class Grouper:
         closed += self._evict()
         return self._give_out(closed)
 
-    def advance(self, time: datetime) -> Sequences | None:
+    def n_rows(self, name: str) -> int:
+        """Return how many events a session or a place holds in open windows; 0 if it has none."""
+        holder = self._cutter.holders.get(name)
+        return 0 if holder is None else len(holder.rows)
+
+    def last_row(self, name: str) -> int:
+        """Return the number of the last event of what is open under a name; -1 if nothing is."""
+        holder = self._cutter.holders.get(name)
+        return -1 if holder is None else holder.rows[-1]
+
+    def peek(self, names: Iterable[str], *, ended: bool = False) -> Sequences | None:
+        """Return open windows as they are now, and close nothing.
+
+        Args:
+            names: Sessions, or places for windows of lines and time; what is not open is left out.
+            ended: Mark the sessions as ended.
+        """
+        holders = self._cutter.holders
+        found = [w for n in names if n in holders for w in self._cutter.peek(n, ended=ended)]
+        return self._sequences(found) if found else None
+
+    def advance(self, time: datetime, sources: Iterable[str] | None = None) -> Sequences | None:
         """Let time pass without events: close what has ended by ``time`` in silent sources.
 
         An event that arrives later with an earlier time is late and counts as of ``time``, so a
         stream agrees with the batch only where no source lags behind the times given here.
+
+        Args:
+            time: With a zone.
+            sources: For which of them (or of the hosts) it passes; by default for all.
 
         Raises:
             ValueError: The time has no time zone.
@@ -110,7 +135,7 @@ class Grouper:
         if time.tzinfo is None:
             raise ValueError(f"Grouper.advance: {time} has no time zone")
         clocks = self._cutter.clocks
-        places = list(clocks.latest)
+        places = [p for p in (clocks.latest if sources is None else sources) if p in clocks.latest]
         since = time - EPOCH
         clocks.advance(
             places, (since.days * 86_400 + since.seconds) * MICROSECONDS + since.microseconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -142,6 +143,12 @@ class Pipeline:
         """The detector's calibration."""
         return self.judge.calibration
 
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that name this fit: its data, seed, settings and outcome."""
+        named = json.dumps([self.manifest, self.config.model_dump(mode="json")], sort_keys=True)
+        return hashlib.sha256(named.encode()).hexdigest()[:16]
+
     def about(self) -> dict[str, str]:
         """Say in a few words which model this is, for the end of a report."""
         known = self.manifest
@@ -233,6 +240,7 @@ class Pipeline:
             text_of=lambda i: _text(i, self.templates, novel),
             notes=notes,
             baselines=self.baselines,
+            fingerprint=self.fingerprint,
         )
 
     def evaluate(

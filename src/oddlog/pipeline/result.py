@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from oddlog.alerts import Judgement, make_alerts
 from oddlog.calibrate import Calibration
 from oddlog.detectors import Detector
 from oddlog.drift import Drift, measure_drift
 from oddlog.events import Sequences, column
-from oddlog.explain import CULPRIT_COLUMNS, TextOf, culprit_records
+from oddlog.explain import CULPRIT_COLUMNS, TextOf, culprit_records, likely_kind
 from oddlog.findings import Alert, Scores
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Result:
         text_of: Template id to text, novel ones included.
         notes: What happened to the log on its way here, one line each; see ``lines``.
         baselines: The trivial rules, fitted on the same data, by name; see ``also_flagged``.
+        fingerprint: Which fitted model it was; see ``Pipeline.fingerprint``.
     """
 
     sequences: Sequences
@@ -47,6 +49,7 @@ class Result:
     text_of: TextOf
     notes: tuple[str, ...] = ()
     baselines: Mapping[str, Judge] = field(default_factory=dict)
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -182,29 +185,25 @@ class Result:
         write_text(Path(path), render(self, self.drift, about=about))
 
     def alerts(self) -> list[Alert]:
-        """Return one alert per flagged sequence, worst first, with its lines and culprits."""
-        records = self.verdicts(explain=True).to_dicts()
-        alerts = []
-        for row, record in zip(self.flagged().tolist(), records, strict=True):
-            lines = self.sequences.lines(row)
-            alerts.append(
-                Alert(
-                    key=record["key"],
-                    score=record["score"],
-                    p_value=record["p_value"],
-                    threshold=record["threshold"],
-                    first_time=record["first_time"],
-                    last_time=record["last_time"],
-                    sources=tuple(lines["source"].unique(maintain_order=True)),
-                    lines=tuple(
-                        zip(lines["source"], lines["line"], column(lines, "raw"), strict=True)
-                    ),
-                    culprits=tuple(record["culprits"]),
-                    count=1,
-                    model=self.detector.name,
-                )
-            )
-        return alerts
+        """Return one alert per flagged sequence, worst first, with its lines and culprits.
+
+        Of a sequence of more than ``alerts.MAX_LINES`` lines it has those about the worst culprit.
+        """
+        index = self.flagged()
+        kinds = [likely_kind(record) for record in self.table()[index].to_dicts()]
+        threshold = self.calibration.threshold()
+        return make_alerts(
+            self.sequences.take(index),
+            self.scores.sequence[index],
+            self.p_values[index],
+            self.explain(index),
+            Judgement(
+                model=self.detector.name,
+                fingerprint=self.fingerprint,
+                threshold=threshold if np.isfinite(threshold) else None,
+            ),
+            [kind[0] if kind else None for kind in kinds],
+        )
 
 
 def describe_calibration(calibration: Calibration) -> str:
