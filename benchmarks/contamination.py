@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols import hdfs_halves, mark_ends, mine
-from records import RESULTS, append, read, source
 
 from oddlog import Run, Sequences
+from oddlog.bench.protocols import hdfs_halves, mark_ends, mine
+from oddlog.bench.records import RESULTS, append, read, source
 from oddlog.config import parse_assignments
 from oddlog.datasets import IdDataset, attach_labels, open_dataset
 from oddlog.demo import SESSION
@@ -85,7 +85,7 @@ def hdfs_full(folder: Path, seed: int) -> Bench:
 
 def hdfs_raw(folder: Path, seed: int) -> Bench:
     """Cut the raw sample in time at half of its sessions; the first half is the pool."""
-    early, late, layout = hdfs_halves(folder)
+    early, late, layout, _ = hdfs_halves(folder)
     return Bench(early, (2600, 400, 1000), late, layout)
 
 

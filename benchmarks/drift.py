@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from protocols import PROTOCOLS
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, span
 
 import oddlog
+from oddlog.bench.protocols import PROTOCOLS
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, span
 from oddlog.datasets import attach_labels
 from oddlog.demo import SETTINGS
 from oddlog.detectors import BASELINES, detector_class

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, spread
 
 import oddlog
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, spread
 from oddlog.datasets import attach_labels
 from oddlog.demo import SESSION, SETTINGS
 from oddlog.detectors import BASELINES, DETECTORS, detector_class

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols import PROTOCOLS, Cut
 
 from oddlog import Run
 from oddlog.artifact import new_folder, write_json
+from oddlog.bench.protocols import PROTOCOLS, Cut
 from oddlog.calibrate import calibrate
 from oddlog.combine import RULES, Rarity
 from oddlog.config import build, parse_assignments

@@ -34,13 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from honest import new_detector
 from numpy.typing import NDArray
-from protocols import hdfs_halves, mine
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, spread
 
 from oddlog import Run, Sequences
+from oddlog.bench.protocols import hdfs_halves, mine
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, spread
+from oddlog.bench.work import new_detector
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors import Detector
 from oddlog.evaluate import Resampling, evaluate
@@ -102,7 +102,7 @@ def parts_of(data: str, seed: int) -> Parts:
     random = np.random.default_rng(seed)
     layout = None
     if data == "sample-in-time":
-        learned, test, layout = hdfs_halves(folder)
+        learned, test, layout, _ = hdfs_halves(folder)
     else:
         everything, layout = _all_of(data, folder)
         drawn, others = stratified(everything, TEST_SHARE, random)

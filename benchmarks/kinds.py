@@ -8,7 +8,7 @@ Five folds. ``adfa``: all 5,951 traces, seven classes, each class spread evenly 
 set's own training part holds no attack). ``hadoop``: 978 containers, four classes, all containers
 of an application in one fold, because the label is the application's; one class has 7 applications.
 An eighth of what a fold learns from is its validation, cut off in the same way. Settings as in
-``honest.py``. One JSON line per seed, fold and detector goes to benchmarks/results/kinds.jsonl;
+``oddlog bench``. One JSON line per seed, fold and detector goes to benchmarks/results/kinds.jsonl;
 what is there is not run again, and networks are resumed from --work. Times are processor seconds.
 The table pools the folds; intervals are of a bootstrap over sequences, or over applications.
 """
@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from honest import new_detector, own_assignments
 from numpy.typing import NDArray
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from oddlog import Run, Sequences
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown
+from oddlog.bench.work import new_detector, own_assignments
 from oddlog.datasets import IdDataset, open_dataset
 from oddlog.detectors import DETECTORS
 from oddlog.evaluate import (

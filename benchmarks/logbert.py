@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from honest import new_detector
 from numpy.typing import NDArray
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, spread
 
 from oddlog import Run
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, spread
+from oddlog.bench.work import new_detector
 from oddlog.datasets import IdDataset, open_dataset
 from oddlog.evaluate import average_precision
 

@@ -31,13 +31,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from honest import new_detector, own_assignments
 from numpy.typing import NDArray
-from protocols import mine
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, spread
 
 from oddlog import Run, Sequences
+from oddlog.bench.protocols import mine
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, spread
+from oddlog.bench.work import new_detector, own_assignments
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors.logllm.config import LogLLMConfig
 from oddlog.detectors.logllm.texts import read_strings

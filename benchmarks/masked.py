@@ -20,10 +20,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from honest import new_detector
-from records import RESULTS, Record, append, read, source
 
 from oddlog import Run, Sequences
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.work import new_detector
 from oddlog.datasets import IdDataset, open_dataset
 from oddlog.detectors import Detector
 

@@ -25,9 +25,9 @@ from typing import Any
 import polars as pl
 from drain3.drain import Drain
 from drain3.masking import AbstractMaskingInstruction, LogMasker
-from records import append, source
-from render import insert, markdown
 
+from oddlog.bench.records import append, source
+from oddlog.bench.render import insert, markdown
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.formats import LAYOUTS, read_events
 from oddlog.masks import SETS, Masks, mask, masks_for, replacement

@@ -38,11 +38,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols import PROTOCOLS, Cut
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, spread
 
 from oddlog import Run, Sequences
+from oddlog.bench.protocols import PROTOCOLS, Cut
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, spread
 from oddlog.calibrate import calibrate
 from oddlog.config import parse_assignments
 from oddlog.datasets import IdDataset, open_dataset

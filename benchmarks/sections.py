@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from records import Record, measured_at, rows_by_detector
-from render import markdown, spread
+from oddlog.bench.records import Record, measured_at, rows_by_detector
+from oddlog.bench.render import markdown, spread
 
 CONTAMINATED = {
     "hdfs-full": "HDFS_v1 as event ids: 3,500 + 500 + 1,000 sessions; the test is 60,000 normal "

@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import mean
 from textwrap import fill
 
-from records import RESULTS, Record, measured_at, read, rows_by_detector
-from render import insert, markdown, spread
 from sections import contamination_section, masked_section
 
+from oddlog.bench.config import BenchConfig, config_names, read_config
+from oddlog.bench.records import RESULTS, Record, measured_at, read, rows_by_detector
+from oddlog.bench.render import insert, markdown, spread
 from oddlog.calibrate import n_needed
 from oddlog.detectors import BASELINES
 
@@ -21,80 +22,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 IN_README = ("ensemble", "loggpt", "logbert", "deeplog", "ngram", "log_cluster", *BASELINES)
-DEFAULT = {"loggpt", *BASELINES}
-RATES = ((0.01, "1 %"), (0.005, "0.5 %"), (0.001, "0.1 %"))
 Blocks = Mapping[str, Mapping[str, list[Record]]]
-
-ORDER = (
-    "A session sends {} requests in an order of its own and gets their answers in the same order "
-    "({}), with events between them that mean nothing; a fault changes the order of the answers. "
-    "4,000 normal sessions are the training, 500 the validation, 2,000 the calibration; the test "
-    "is 5,000 others, 5 % of them faulty."
-)
-ABOUT = {
-    "hdfs-full": (
-        "HDFS_v1, all 575,059 sessions, as event ids",
-        "5,000 normal sessions drawn at random are cut into training (2,500), validation (500) and "
-        "calibration (2,000); every other session is the test. No time order: the set has none.",
-    ),
-    "hdfs-raw": (
-        "HDFS_v1, raw lines of a 2 % sample, cut in time",
-        "Sessions that end in the first half of the log, normal ones only, are drawn into training "
-        "(65 %), validation (10 %) and calibration (25 %); sessions that begin in the second half "
-        "are the test, and what lies across the cut is discarded. Templates are mined from the "
-        "training part.",
-    ),
-    "hdfs-labelled": (
-        "HDFS_v1 as event ids, 10 % of the sessions labelled",
-        "10 % of the sessions of each class are drawn, with their labels, nine tenths of them into "
-        "training and one into validation; 2,000 normals of the others are the calibration, and "
-        "the rest is the test. What learns from normal sequences is given the normal ones of the "
-        "same parts. Drawn at random, 95 % of the test's sessions are copies of a training session "
-        "and 99.8 % have the counts of one: `lookup` says what that alone gives.",
-    ),
-    "hdfs-few-labels": (
-        "HDFS_v1 as event ids, 1 % of the sessions labelled",
-        "As above with a tenth of the labels.",
-    ),
-    "bgl-windows": (
-        "Blue Gene/L, windows of 100 lines, cut in time",
-        "1,885,280 lines of the log's second half as event ids, in their order, are cut in time "
-        "into training (54 %), validation (6 %), calibration (20 %) and test (20 %), the same for "
-        "every seed; windows do not overlap and are anomalous if one of their lines is. What "
-        "learns from labels is given those of training and validation, the others their normal "
-        "windows. 6 % of the calibration's normal windows hold a template that training does not, "
-        "and 61 % of the test's last fifth: this set tells what a promised rate is worth on a "
-        "system that changes.",
-    ),
-    "bgl-raw": (
-        "Blue Gene/L, raw lines, windows of 20, cut in time",
-        "The log's first 100,000 lines, two days and a half, are cut at half; a window is "
-        "anomalous if one of its lines is. Normal windows of the first half are drawn into "
-        "training (65 %), validation (10 %) and calibration (25 %); the second half is the test. "
-        "Templates are mined from the training part. Every anomaly of the test has a template of "
-        "its own, so that this set tells little but whether culprits are found.",
-    ),
-    "adfa": (
-        "ADFA-LD, system calls of a Linux host, six kinds of attack",
-        "The 833 official training traces are drawn into training (65 %), validation (10 %) and "
-        "calibration (25 %); the 4,372 further normal traces and all 746 attacks are the test. The "
-        "further ones were recorded apart and are longer.",
-    ),
-    "simulated": (
-        "Simulated storage cluster, eight kinds of planted fault",
-        "3,000 normal sessions, cut in time as `oddlog fit` does, are learned; another log of "
-        "5,000 sessions, 5 % of them with one fault, is the test. The seed is that of the logs "
-        "too.",
-    ),
-    "order-easy": (
-        "Simulated sessions, wrong in their order alone: three requests",
-        ORDER.format("three", "6 orders, each of which training shows hundreds of times"),
-    ),
-    "order-hard": (
-        "Simulated sessions, wrong in their order alone: six requests",
-        ORDER.format("six", "720 orders, each of which training shows a few times"),
-    ),
-}
 
 
 def at(rate: float, figure: str) -> Callable[[Record], float | None]:
@@ -112,6 +40,16 @@ def at(rate: float, figure: str) -> Callable[[Record], float | None]:
         raise KeyError(rate)
 
     return read_figure
+
+
+def asked_rates(records: list[Record]) -> list[float]:
+    """Return the asked rates, the one of the flags first."""
+    return [found["asked"] for found in records[0]["evaluation"]["at_rates"]]
+
+
+def percent(rate: float) -> str:
+    """Return a rate as text, such as "0.5 %"."""
+    return f"{100 * rate:g} %"
 
 
 def auprc(record: Record) -> float:
@@ -176,13 +114,13 @@ def table(
 
 def main_table(records: list[Record]) -> str:
     """Return ranking, and what is realised, found and worth at each asked rate."""
-    header = ["AUPRC"]
-    for _, rate in RATES:
-        header += [f"realised at {rate}", "recall", "F1"]
+    header, rates = ["AUPRC"], asked_rates(records)
+    for rate in rates:
+        header += [f"realised at {percent(rate)}", "recall", "F1"]
 
     def cells(own: list[Record]) -> list[str]:
         found = [spread(map(auprc, own))]
-        for rate, _ in RATES:
+        for rate in rates:
             found.append(spread(map(at(rate, "false_alarm_rate"), own), 4))
             found += [spread(map(at(rate, figure), own)) for figure in ("recall", "f1")]
         return found
@@ -220,30 +158,41 @@ def rule_table(records: list[Record]) -> str:
 
 
 def command(name: str, records: list[Record]) -> str:
-    """Return how the records are made, with the detectors and settings that are not the default."""
+    """Return how the records are made, with what differs from the config."""
     n_seeds = len({record["seed"] for record in records})
-    names = list(rows_by_detector(records))
-    chosen = "" if set(names) <= DEFAULT else f" --detectors {' '.join(names)}"
+    config, names = config_of(name), list(rows_by_detector(records))
+    known = config.assignments(config.settings)
     assigned = dict.fromkeys(each for record in records for each in record.get("set", []))
-    sets = "".join(f" --set {each}" for each in assigned)
-    return f"python benchmarks/honest.py {name} --seeds {n_seeds}{chosen}{sets}"
+    seeds = "" if n_seeds == config.seeds else f" --seeds {n_seeds}"
+    chosen = "" if set(names) == set(config.detectors) else f" --detectors {','.join(names)}"
+    sets = "".join(f" --set {each}" for each in assigned if each not in known)
+    return f"oddlog bench {name}{seeds}{chosen}{sets}"
+
+
+def config_of(name: str) -> BenchConfig:
+    """Return the config whose records a file of this name holds."""
+    config = read_config(f"honest/{name}")
+    if not isinstance(config, BenchConfig):
+        raise TypeError(f"{name} is of another track")
+    return config
 
 
 def section(name: str, records: list[Record]) -> str:
     """Return all that is told of one benchmark."""
-    title, about = ABOUT[name]
+    config = config_of(name)
     first = records[0]
     of_seed = {record["seed"]: record for record in records}
     seeds = sorted(of_seed)
     found = first["evaluation"]
     parts = ", ".join(f"{size:,}" for size in first["sizes"])
-    text = f"""{about} Parts of the first seed: {parts}; test {found["n_sequences"]:,} sequences,
-{found["n_anomalous"]:,} of them anomalous; {spread(map(unseen_share, of_seed.values()), 2)} % of
-its normal ones hold a template that training does not. Mean ± standard deviation over seeds
-{seeds[0]} to {seeds[-1]}. An asked rate counts for normal sequences; the realised one is measured
-on the test; "-" where the calibration is too small for it. {first["machine"]}, one thread.
+    text = f"""{config.about} Parts of the first seed: {parts}; test {found["n_sequences"]:,}
+sequences, {found["n_anomalous"]:,} of them anomalous;
+{spread(map(unseen_share, of_seed.values()), 2)} % of its normal ones hold a template that
+training does not. Mean ± standard deviation over seeds {seeds[0]} to
+{seeds[-1]}. An asked rate counts for normal sequences; the realised one is measured on the test;
+"-" where the calibration is too small for it. {first["machine"]}, one thread.
 {measured_at(records)}"""
-    return f"""## {title}
+    return f"""## {config.title}
 
 `{command(name, records)}`
 
@@ -271,7 +220,7 @@ Each detector's own rule, without calibration ([detectors.md](detectors.md)):
 
 
 def time_table(records: list[Record]) -> str:
-    """Return what becomes of an asked 1 % in each fifth of a test that lies in time."""
+    """Return what becomes of the first asked rate in each fifth of a test that lies in time."""
     timed = [record for record in records if "over_time" in record]
     if not timed:
         return ""
@@ -289,9 +238,10 @@ def time_table(records: list[Record]) -> str:
             for i in range(len(header))
         ]
 
+    asked = percent(asked_rates(records)[0])
     return f"""
-Realised rate / recall at an asked 1 % in each fifth of the test, in the order of time (in brackets
-how many are anomalous), means over seeds:
+Realised rate / recall at an asked {asked} in each fifth of the test, in the order of time (in
+brackets how many are anomalous), means over seeds:
 
 {table(blocks_of(timed), header, cells)}
 """
@@ -304,7 +254,7 @@ def average(values: list[float | None], digits: int) -> str:
 
 
 def class_table(records: list[Record]) -> str:
-    """Return the recall on each class of anomaly at an asked 1 %, if there are several."""
+    """Return the recall on each class of anomaly at the first asked rate, if there are several."""
     classes = sorted(records[0].get("by_class", {}))
     if len(classes) < 2:
         return ""
@@ -312,7 +262,9 @@ def class_table(records: list[Record]) -> str:
     def cells(own: list[Record]) -> list[str]:
         return [spread((r["by_class"].get(c) for r in own), 2) for c in classes]
 
-    return f"\nRecall by class at an asked 1 %:\n\n{table(blocks_of(records), classes, cells)}\n"
+    asked = percent(asked_rates(records)[0])
+    found = table(blocks_of(records), classes, cells)
+    return f"\nRecall by class at an asked {asked}:\n\n{found}\n"
 
 
 def culprit_table(records: list[Record]) -> str:
@@ -339,7 +291,8 @@ the whole test ranked by their event scores; by chance: lines picked blindly.
 
 def main() -> None:
     results = {path.stem: read(path) for path in sorted(RESULTS.glob("*.jsonl"))}
-    parts = [section(name, results[name]) for name in ABOUT if results.get(name)]
+    names = [name.partition("/")[2] for name in config_names("honest")]
+    parts = [section(name, results[name]) for name in names if results.get(name)]
     if results.get("contamination"):
         parts.append(contamination_section(results["contamination"]))
     if results.get("masked"):

@@ -18,8 +18,8 @@ log as it is; then the test is changed (``oddlog.simulate.unstable``):
 
 Changed messages are matched again to the templates of training. Labels stay. A seed draws sessions
 and changes; of one seed, a larger share adds to the changes of a smaller one. ``--set
-NAME.SETTING=VALUE`` as in ``honest.py``. One JSON line per seed, detector, kind and share goes to
-benchmarks/results/unstable.jsonl; what is there is not run again.
+NAME.SETTING=VALUE`` as for ``oddlog bench``. One JSON line per seed, detector, kind and share goes
+to benchmarks/results/unstable.jsonl; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from honest import RATE, fitted, new_detector, own_assignments, refuse_others
-from measure import Bench
-from protocols import Cut, mark_ends, mine
-from records import RESULTS, Record, append, read, source
-from render import insert, markdown, spread
 
 from oddlog import Run, Sequences
+from oddlog.bench.measure import Bench
+from oddlog.bench.protocols import Cut, mark_ends, mine
+from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.render import insert, markdown, spread
+from oddlog.bench.work import RATE, fitted, new_detector, own_assignments, refuse_others
 from oddlog.datasets import RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors import DETECTORS, Detector
 from oddlog.drain import Novelties

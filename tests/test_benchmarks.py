@@ -1,8 +1,7 @@
-"""The benchmarks' data: what is learned is normal, and apart from what is judged."""
+"""The scripts beside the benchmarks: what they draw and change, and the text they write."""
 
 import importlib
 import json
-import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -13,14 +12,9 @@ import polars as pl
 import pytest
 
 import oddlog
-from oddlog import PipelineConfig, Run
-from oddlog.datasets import IdDataset
-from oddlog.detectors import BASELINES
-from oddlog.detectors.key_set import KeySet
-from oddlog.detectors.new_event import NewEvent
-from oddlog.drain import Templates
+from known_bench import tiny
+from oddlog.bench.protocols import Cut, mine
 from oddlog.ensemble import EnsembleConfig
-from oddlog.pipeline import fit_sequences
 from oddlog.simulate import simulate
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -49,230 +43,6 @@ def result(**figures):
     return (
         record | {"slices": {"no_unseen_key": {"n": 6, "n_anomalous": 0, "auprc": 0.1}}} | figures
     )
-
-
-@pytest.fixture(scope="module", params=["adfa", "bgl-raw", "bgl-windows"])
-def cut(request, data_folder):
-    """Return the data of one benchmark."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        return importlib.import_module("protocols").PROTOCOLS[request.param](data_folder, 0)
-
-
-@pytest.mark.data
-def test_what_learns_from_normals_is_given_normals_without_labels(cut):
-    keys = pl.concat([part.keys for part in cut.learned("normal")])
-    learned = pl.concat([part.labels for part in cut.learned("normal")])
-    odd = pl.concat([part.keys.filter(part.anomalous) for part in cut.parts])
-    assert learned.is_null().all()
-    assert not keys.is_in(odd.implode()).any()
-
-
-@pytest.mark.data
-def test_what_is_learned_is_apart_from_what_is_judged(cut):
-    keys = pl.concat([part.keys for part in (*cut.parts, cut.test)])
-    assert keys.is_unique().all()
-
-
-@pytest.mark.data
-def test_some_of_what_is_judged_is_anomalous(cut):
-    assert 0 < cut.test.anomalous.sum() < len(cut.test)
-
-
-@pytest.mark.data
-def test_another_seed_learns_from_others(benchmark, data_folder):
-    cuts = [benchmark("protocols").PROTOCOLS["adfa"](data_folder, seed) for seed in (0, 1)]
-    assert set(cuts[0].parts[0].keys) != set(cuts[1].parts[0].keys)
-
-
-def test_a_record_names_the_version_and_the_commit(benchmark):
-    source = benchmark("records").source()
-    assert source["version"] == oddlog.__version__
-    assert source["commit"] is None or re.fullmatch(r"[0-9a-f]{40}( dirty)?", source["commit"])
-
-
-def test_a_spread_is_the_mean_and_the_deviation_of_what_is_known(benchmark):
-    spread = benchmark("render").spread
-    assert [spread([0.5, None, 1.5]), spread([0.25, None]), spread([None])] == [
-        "1.000 ± 0.707",
-        "0.250",
-        "-",
-    ]
-
-
-def tiny(folder, seed):
-    """Return a cut in which 1 2 3 is normal, 9 is a fault's template, and labels are known."""
-    cut = importlib.import_module("protocols").Cut
-    normal, odd = [[1, 2, 3], [1, 3, 2], [1, 2, 2, 3]], [1, 9]
-    sizes = [(60, 4), (30, 2), (120, 2), (40, 5)]
-    parts = []
-    for number, (n, n_odd) in enumerate(sizes):
-        ids = [normal[i % 3] for i in range(n)] + [odd] * n_odd
-        labels = [""] * n + ["fault"] * n_odd
-        part = oddlog.Sequences.from_ids(ids, labels, source=str(number))
-        names = pl.Series([f"{number}-{seed}-{i}" for i in range(len(ids))])
-        parts.append(replace(part, keys=names))
-    return cut(parts[:3], parts[3], Templates.from_texts({}), in_time=True)
-
-
-@pytest.fixture
-def run_tiny(benchmark, monkeypatch, tmp_path):
-    """Return a function that measures detectors on ``tiny``, and the file that it writes."""
-    honest = benchmark("honest")
-    monkeypatch.setitem(honest.PROTOCOLS, "tiny", tiny)
-    monkeypatch.setenv("ODDLOG_DATA", str(tmp_path))
-    out = tmp_path / "tiny.jsonl"
-
-    def run(*words):
-        honest.main(["tiny", "--out", str(out), "--seeds", "1", *words])
-
-    return run, out
-
-
-def names_in(out):
-    """Return the detectors whose records a file holds."""
-    return [json.loads(line)["detector"] for line in out.read_text().splitlines()]
-
-
-def test_another_detector_is_added_without_the_first_being_fitted_again(run_tiny, monkeypatch):
-    run, out = run_tiny
-    run("--detectors", "new_event")
-    before = out.read_text()
-    monkeypatch.setattr(NewEvent, "fit", lambda *_: pytest.fail("fitted again"))
-    run("--detectors", "new_event", "key_set")
-    assert out.read_text().startswith(before)
-    assert names_in(out) == ["new_event", "key_set"]
-
-
-def test_a_detector_that_fails_keeps_no_other_from_being_measured(run_tiny, monkeypatch):
-    run, out = run_tiny
-    monkeypatch.setattr(KeySet, "score", lambda *_: 1 / 0)
-    with pytest.raises(SystemExit, match="failed: key_set, seed 0"):
-        run("--detectors", "new_event", "key_set", "counts")
-    assert names_in(out) == ["new_event", "counts"]
-
-
-def test_a_file_with_other_settings_of_a_detector_is_refused(run_tiny):
-    run, out = run_tiny
-    run("--detectors", "counts")
-    with pytest.raises(SystemExit, match="other settings of counts"):
-        run("--detectors", "counts", "--set", "counts.idf=true")
-    assert names_in(out) == ["counts"]
-
-
-def test_a_record_from_before_a_setting_existed_has_its_default(run_tiny):
-    run, out = run_tiny
-    run("--detectors", "counts")
-    record = json.loads(out.read_text())
-    del record["settings"]["idf"]
-    out.write_text(json.dumps(record) + "\n")
-    run("--detectors", "counts")
-    assert names_in(out) == ["counts"]
-
-
-def test_records_of_another_test_are_refused(run_tiny):
-    run, out = run_tiny
-    run("--detectors", "counts")
-    out.write_text(json.dumps(json.loads(out.read_text()) | {"test_sha256": "?"}) + "\n")
-    with pytest.raises(SystemExit, match="another test of seed 0"):
-        run("--detectors", "counts", "key_set")
-
-
-def test_a_setting_of_no_chosen_detector_is_refused(run_tiny):
-    with pytest.raises(SystemExit, match="of none of the detectors counts"):
-        run_tiny[0]("--detectors", "counts", "--set", "loggpt.layers=2")
-
-
-def test_an_ensemble_is_given_the_settings_of_its_members_alone(run_tiny):
-    run, out = run_tiny
-    words = ["--set", 'ensemble.members=["key_set", "counts"]', "--set", "counts.idf=true"]
-    run("--detectors", "ensemble", "ngram", *words, "--set", "ngram.n=2")
-    combined, ngram = map(json.loads, out.read_text().splitlines())
-    assert combined["settings"]["settings"] == {"counts": {"idf": True}}
-    assert ngram["set"] == ["ngram.n=2"]
-
-
-def test_what_is_taken_up_from_a_checkpoint_has_no_time_of_its_own(run_tiny, monkeypatch, tmp_path):
-    def fit(detector, train, valid, run):
-        assert run.resume
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-        (run.checkpoints / "stage.safetensors").touch()
-        learn(detector, train, valid, run)
-
-    learn = KeySet.fit
-    monkeypatch.setattr(KeySet, "fit", fit)
-    run, out = run_tiny
-    run("--detectors", "key_set", "--work", str(tmp_path / "work"))
-    first = json.loads(out.read_text())["fit_s"]
-    out.unlink()
-    run("--detectors", "key_set", "--work", str(tmp_path / "work"))
-    assert first is not None
-    assert json.loads(out.read_text())["fit_s"] is None
-
-
-def test_detectors_are_judged_as_a_pipeline_judges_them(run_tiny):
-    run, out = run_tiny
-    run("--detectors", *BASELINES)
-    cut = tiny(None, 0)
-    config = PipelineConfig(detector="counts")
-    pipeline = fit_sequences(cut.parts, templates=cut.templates, config=config, run=Run(0))
-    judges = {"counts": pipeline.judge, **pipeline.baselines}
-    for record in map(json.loads, out.read_text().splitlines()):
-        judge = judges[record["detector"]]
-        flags = judge.calibration.flags(judge.detector.score(cut.test.without_labels()).sequence)
-        decision = record["evaluation"]["decision"]
-        assert decision["n_hits"] == flags[cut.test.anomalous].sum()
-        assert decision["n_false_alarms"] == flags[~cut.test.anomalous].sum()
-
-
-def test_what_learns_from_labels_is_given_labels_but_calibrated_on_normals(benchmark):
-    train, valid, calibration = tiny(None, 0).learned("labelled")
-    assert [int(part.anomalous.sum()) for part in (train, valid)] == [4, 2]
-    assert (len(calibration), calibration.labels.null_count()) == (120, 120)
-
-
-def test_what_learns_from_labels_is_refused_where_there_are_none(benchmark):
-    cut = tiny(None, 0)
-    cut = replace(cut, parts=[part.take(~part.anomalous) for part in cut.parts])
-    with pytest.raises(SystemExit, match="learned from"):
-        cut.learned("labelled")
-
-
-def test_labels_are_drawn_in_the_same_share_of_each_class(benchmark, monkeypatch):
-    protocols = benchmark("protocols")
-    labels = [""] * 3000 + ["anomaly"] * 200
-    whole = oddlog.Sequences.from_ids([[1]] * 3200, labels)
-    monkeypatch.setattr(protocols, "open_dataset", lambda *_: IdDataset(whole))
-    cut = protocols.hdfs_labelled(None, 0, 0.1)
-    drawn = [(len(part), int(part.anomalous.sum())) for part in (*cut.parts, cut.test)]
-    assert drawn == [(288, 18), (32, 2), (2000, 0), (880, 180)]
-    assert pl.concat([part.keys for part in (*cut.parts, cut.test)]).is_unique().all()
-
-
-def test_slices_are_what_can_be_known_without_a_new_template_and_by_order_alone(benchmark):
-    train = oddlog.Sequences.from_ids([[1, 2, 2], [3]], ["", ""])
-    test = oddlog.Sequences.from_ids([[2, 1, 2], [1, 2], [3], [3, 4], [-1]], [""] * 5)
-    cut = benchmark("protocols").Cut([train] * 3, test, Templates.from_texts({}))
-    slices = benchmark("measure").Bench("any", 0, cut).slices
-    assert {name: found.tolist() for name, found in slices.items()} == {
-        "no_unseen_key": [True, True, True, False, False],
-        "known_counts": [True, False, True, False, False],
-    }
-
-
-def test_rates_over_time_are_those_of_each_fifth_in_the_order_of_first_events(benchmark):
-    test = oddlog.Sequences.from_ids([[1]] * 10, ["", "x"] * 5).take(range(9, -1, -1))
-    flags = np.array([1, 0, 1, 1, 0, 0, 0, 0, 0, 0], dtype=bool)  # the last in time come first
-    found = benchmark("measure").over_time(flags, test)
-    assert [(piece["n"], piece["n_anomalous"]) for piece in found] == [(2, 1)] * 5
-    assert [piece["recall"] for piece in found] == [0.0, 0.0, 0.0, 1.0, 1.0]
-    assert [piece["false_alarm_rate"] for piece in found] == [0.0, 0.0, 0.0, 1.0, 0.0]
-
-
-def test_a_fifth_without_anomalies_has_no_recall(benchmark):
-    test = oddlog.Sequences.from_ids([[1]] * 5, [""] * 5)
-    found = benchmark("measure").over_time(np.zeros(5, dtype=bool), test)
-    assert [piece["recall"] for piece in found] == [None] * 5
 
 
 def ranked(name, auprc, **figures):
@@ -325,23 +95,9 @@ def test_a_section_tells_rates_over_time_where_the_test_has_one(benchmark):
     assert "| `new_event` | 0.250 / - |" in text
 
 
-def test_text_goes_between_its_marks_alone(benchmark, tmp_path):
-    document = tmp_path / "a.md"
-    document.write_text("a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n")
-    benchmark("render").insert(document, "x", "new")
-    assert document.read_text() == "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n"
-
-
-def test_a_document_without_the_marks_is_refused(benchmark, tmp_path):
-    document = tmp_path / "a.md"
-    document.write_text("<!-- x:begin -->")
-    with pytest.raises(SystemExit, match="no marks"):
-        benchmark("render").insert(document, "x", "new")
-
-
 def test_a_section_names_the_command_with_its_settings(benchmark):
     text = benchmark("table").section("adfa", [result(set=["loggpt.layers=2"])])
-    assert "`python benchmarks/honest.py adfa --seeds 1 --set loggpt.layers=2`" in text
+    assert "`oddlog bench adfa --seeds 1 --detectors new_event --set loggpt.layers=2`" in text
 
 
 def test_a_section_names_the_commits_of_its_records(benchmark):
@@ -480,14 +236,13 @@ def test_kinds_are_told_beside_the_commonest_class(benchmark):
 @pytest.fixture
 def cut_of_texts(benchmark):
     """Return sessions of two templates, the fault's among them, with templates and messages."""
-    protocols = benchmark("protocols")
     ids = [[0, 1, 0, 1]] * 30 + [[0, 1, 2]] * 10
     sequences = oddlog.Sequences.from_ids(ids, [""] * 30 + ["fault"] * 10)
     texts = ("Received the file", "closing the stream", "exception while writing the file")
     messages = pl.Series("message", [texts[i] for session in ids for i in session])
     sequences = replace(sequences, events=sequences.events.with_columns(messages))
-    parts, test, templates = protocols.mine([sequences] * 3, sequences, "plain")
-    return protocols.Cut(parts, test, templates)
+    parts, test, templates = mine([sequences] * 3, sequences, "plain")
+    return Cut(parts, test, templates)
 
 
 def test_a_test_on_which_nothing_changes_is_the_one_that_was_cut(benchmark, cut_of_texts):

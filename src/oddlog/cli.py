@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from oddlog import __version__
+from oddlog.bench_cli import bench
 from oddlog.data_cli import app as data_app
 from oddlog.options import (
     Device,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.command()(bench)
 
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
 REPORT = (".html",)

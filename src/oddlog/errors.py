@@ -30,3 +30,7 @@ class LabelsError(OddlogError):
 
 class EndpointError(OddlogError):
     """A service that cannot be reached, that refuses, or that answers with something else."""
+
+
+class DetectorError(OddlogError):
+    """A detector that breaks its contract, such as one that learns from what it judges."""

@@ -9,7 +9,7 @@ from oddlog.datasets.catalogue import ORIGINS, Origin
 from oddlog.datasets.download import fetch, read_receipts, wrong_files
 from oddlog.datasets.ids import IdDataset, IdStream, read_ids, read_stream
 from oddlog.datasets.labels import LabelReport, attach_labels, read_labels
-from oddlog.datasets.named import DATASETS, Dataset, RawDataset, open_dataset
+from oddlog.datasets.named import DATASETS, Dataset, RawDataset, dataset_files, open_dataset
 
 __all__ = [
     "DATASETS",
@@ -21,6 +21,7 @@ __all__ = [
     "Origin",
     "RawDataset",
     "attach_labels",
+    "dataset_files",
     "fetch",
     "open_dataset",
     "read_ids",

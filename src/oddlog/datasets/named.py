@@ -62,11 +62,7 @@ def open_dataset(name: str, folder: Path) -> Dataset:
         ConfigError: No data set of that name, or a file of it is not below the folder.
         FormatError: A file is damaged.
     """
-    if name not in _OPENERS:
-        near = get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}")
-    opener, *files = _OPENERS[name]
+    files = dataset_files(name)
     paths = [folder / file for file in files]
     for path in paths:
         if not path.is_file():
@@ -78,7 +74,20 @@ def open_dataset(name: str, folder: Path) -> Dataset:
                 )
             )
             raise ConfigError(f"data set {name!r}: {path} is not there; {way}")
-    return opener(*paths)
+    return _OPENERS[name][0](*paths)
+
+
+def dataset_files(name: str) -> tuple[str, ...]:
+    """Return where the files of a public data set lie below a data folder.
+
+    Raises:
+        ConfigError: No data set has that name.
+    """
+    if name not in _OPENERS:
+        near = get_close_matches(name, DATASETS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}")
+    return _OPENERS[name][1:]
 
 
 def _open_hdfs(path: Path, templates: Path) -> IdDataset:

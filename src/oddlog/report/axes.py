@@ -58,7 +58,7 @@ class ScoreAxis:
     def of(cls, scores: NDArray[np.float64]) -> ScoreAxis:
         """Return an axis for finite scores, at least one."""
         low, high = float(scores.min()), float(scores.max())
-        high = high if high > low else low + 1
+        high = high if high > low else low + max(1.0, abs(low))
         usual = float(np.quantile(scores, 0.99)) - low
         is_bent = high - low > TAIL * usual > 0
         return cls(low, high, usual if is_bent else 0.0)

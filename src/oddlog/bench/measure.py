@@ -1,4 +1,4 @@
-"""What a record of ``honest`` holds of one detector: figures on the test, on slices, over time."""
+"""What a record holds of one detector: figures on the test, on slices, over time."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols import Cut
 
-from oddlog import Sequences
+from oddlog.bench.blind import Blinded, blind
+from oddlog.bench.curves import histogram, precision_recall
+from oddlog.bench.protocols import Cut
+from oddlog.bench.slices import Masks, slices_of
 from oddlog.detectors import Detector
 from oddlog.evaluate import (
     Resampling,
     average_precision,
+    consecutive_blocks,
     culprit_accuracy,
     evaluate,
     evaluate_lines,
     recall_by_class,
 )
 from oddlog.evaluate.decision import decide
+from oddlog.events import Sequences
 from oddlog.findings import Scores
 from oddlog.pipeline import Judge
 
 N_RESAMPLES = 200
+N_BLOCKS = 50
 N_PIECES = 5
 """Pieces of a test that lies in time: a rate that holds at first may not hold later."""
 
@@ -39,9 +44,9 @@ class Bench:
     cut: Cut
 
     @cached_property
-    def test(self) -> Sequences:
-        """The test as a detector sees it."""
-        return self.cut.test.without_labels()
+    def shown(self) -> Blinded:
+        """The test as a detector is shown it."""
+        return blind(self.cut.test, self.seed)
 
     @cached_property
     def digest(self) -> str:
@@ -51,20 +56,22 @@ class Bench:
         return digest.hexdigest()[:16]
 
     @cached_property
-    def slices(self) -> dict[str, NDArray[np.bool_]]:
-        """(n,) which sequences of the test close a shortcut, by the shortcut's name.
+    def slices(self) -> Masks:
+        """(n,) which sequences of the test are in each slice."""
+        return slices_of(self.cut)
 
-        ``no_unseen_key``: every template occurs in the normal training sequences. ``known_counts``:
-        the counts of all templates are those of one of them besides, so that an anomaly can be
-        known by its order alone.
+    @property
+    def resampling(self) -> Resampling:
+        """How intervals are made: what stands or falls together is drawn together.
+
+        In a test that lies in time these are neighbours, ``N_BLOCKS`` runs of them.
         """
-        train, test = self.cut.learned("normal")[0], self.test
-        unseen = ~np.isin(test.template_ids(), np.unique(train.template_ids()))
-        no_unseen = np.bincount(test.owners, weights=unseen, minlength=len(test)) == 0
-        return {
-            "no_unseen_key": no_unseen,
-            "known_counts": no_unseen & holds_counts(test, train),
-        }
+        blocks = self.cut.groups
+        if self.cut.in_time and blocks is None:
+            n = len(self.cut.test)
+            blocks = np.empty(n, dtype=np.int64)
+            blocks[in_order_of_time(self.cut.test)] = consecutive_blocks(n, -(-n // N_BLOCKS))
+        return Resampling(n=N_RESAMPLES, seed=self.seed, blocks=blocks)
 
     def facts(self) -> dict[str, Any]:
         """Return what a record holds of the data."""
@@ -72,38 +79,31 @@ class Bench:
         return {
             "sizes": [len(part) for part in self.cut.parts],
             "anomalous": [int(part.anomalous.sum()) for part in labelled],
-            "test": len(self.test),
+            "test": len(self.cut.test),
             "test_sha256": self.digest,
+            "left_out": self.cut.n_left_out,
         }
 
 
-def holds_counts(sequences: Sequences, train: Sequences) -> NDArray[np.bool_]:
-    """Return (n,) whether a training sequence has the same number of events of every template.
-
-    Counts are compared by the sum over events, modulo 2^64, of a random number for each template;
-    two that differ agree about once in 10^19 pairs.
-    """
-    own, known = sequences.template_ids(), train.template_ids()
-    ids = np.unique(np.concatenate([own, known]))
-    numbers = np.random.default_rng(0).integers(2**64 - 1, size=len(ids), dtype=np.uint64)
-    sums = np.add.reduceat(numbers[np.searchsorted(ids, own)], sequences.offsets[:-1])
-    known_sums = np.add.reduceat(numbers[np.searchsorted(ids, known)], train.offsets[:-1])
-    return np.isin(sums, known_sums)
-
-
 def measure(bench: Bench, judge: Judge, scores: Scores) -> dict[str, Any]:
-    """Judge a detector's scores of the test."""
-    test, how = bench.cut.test, Resampling(n=N_RESAMPLES, seed=bench.seed)
+    """Judge a detector's scores of the test, in the order of the test."""
+    test, how, rates = bench.cut.test, bench.resampling, bench.cut.rates
     p_values = judge.calibration.p_values(scores.sequence)
-    flags = judge.calibration.flags(scores.sequence)
-    found = evaluate(scores.sequence, test.anomalous, flags, p_values=p_values, resampling=how)
+    flags = p_values <= rates[0]
+    found = evaluate(
+        scores.sequence, test.anomalous, flags, p_values=p_values, rates=rates, resampling=how
+    )
     record = {
         "evaluation": found.to_dict(),
         "slices": {
-            name: slice_of(scores.sequence, test.anomalous, chosen)
+            name: slice_of(scores.sequence, test.anomalous, flags, chosen)
             for name, chosen in bench.slices.items()
         },
         "by_class": {c.name: c.recall.value for c in recall_by_class(test.labels, flags)},
+        "curve": precision_recall(scores.sequence, test.anomalous),
+        "histogram": histogram(
+            scores.sequence, test.anomalous, judge.calibration.threshold(rates[0])
+        ),
     }
     if bench.cut.in_time:
         record["over_time"] = over_time(flags, test)
@@ -118,12 +118,28 @@ def measure(bench: Bench, judge: Judge, scores: Scores) -> dict[str, Any]:
 
 
 def slice_of(
-    scores: NDArray, anomalous: NDArray[np.bool_], chosen: NDArray[np.bool_]
+    scores: NDArray,
+    anomalous: NDArray[np.bool_],
+    flags: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Return sizes and AUPRC of a slice, None where it has no anomaly."""
-    n_anomalous = int(anomalous[chosen].sum())
-    auprc = average_precision(scores[chosen], anomalous[chosen]) if n_anomalous else None
-    return {"n": int(chosen.sum()), "n_anomalous": n_anomalous, "auprc": auprc}
+    """Return sizes, AUPRC and what the flags are worth on a slice; None where it is not defined."""
+    odd, flagged = anomalous[chosen], flags[chosen]
+    n_hits, n_flagged, n_odd = int((odd & flagged).sum()), int(flagged.sum()), int(odd.sum())
+    n_normal = len(odd) - n_odd
+    return {
+        "n": len(odd),
+        "n_anomalous": n_odd,
+        "auprc": average_precision(scores[chosen], odd) if n_odd else None,
+        "recall": n_hits / n_odd if n_odd else None,
+        "false_alarm_rate": (n_flagged - n_hits) / n_normal if n_normal else None,
+        "f1": 2 * n_hits / (n_flagged + n_odd) if n_odd else None,
+    }
+
+
+def in_order_of_time(test: Sequences) -> NDArray[np.int64]:
+    """Return (n,) the numbers of sequences, earliest first event first."""
+    return np.argsort(test.rows[test.offsets[:-1]], kind="stable")
 
 
 def over_time(flags: NDArray[np.bool_], test: Sequences) -> list[dict[str, Any]]:
@@ -131,9 +147,8 @@ def over_time(flags: NDArray[np.bool_], test: Sequences) -> list[dict[str, Any]]
 
     A sequence belongs where it begins; a rate of nothing is None.
     """
-    in_order = np.argsort(test.rows[test.offsets[:-1]], kind="stable")
     pieces = []
-    for piece in np.array_split(in_order, N_PIECES):
+    for piece in np.array_split(in_order_of_time(test), N_PIECES):
         flagged, odd = flags[piece], test.anomalous[piece]
         pieces.append(
             {

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from oddlog.errors import ConfigError
+
 
 def spread(values: Iterable[float | None], digits: int = 3) -> str:
     """Return mean and standard deviation of what is known, "-" of nothing."""
@@ -33,10 +35,10 @@ def insert(document: Path, name: str, text: str) -> None:
     """Put text between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
 
     Raises:
-        SystemExit: The document has no such marks.
+        ConfigError: The document has no such marks.
     """
     before, begin, rest = document.read_text().partition(f"<!-- {name}:begin -->")
     _, end, after = rest.partition(f"<!-- {name}:end -->")
     if not end:
-        raise SystemExit(f"{document}: no marks <!-- {name}:begin --> and <!-- {name}:end -->")
+        raise ConfigError(f"{document}: no marks <!-- {name}:begin --> and <!-- {name}:end -->")
     document.write_text(f"{before}{begin}\n{text}\n{end}{after}")

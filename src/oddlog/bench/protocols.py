@@ -9,18 +9,19 @@ the same parts.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from oddlog import Sequences
 from oddlog.datasets import (
     IdDataset,
     IdStream,
@@ -33,6 +34,9 @@ from oddlog.datasets.labels import ANOMALY
 from oddlog.demo import SESSION, with_planted
 from oddlog.drain import DrainConfig, Novelties, Templates
 from oddlog.endings import Silences, log_ends
+from oddlog.errors import LabelsError
+from oddlog.evaluate import RATES
+from oddlog.events import NORMAL, Sequences
 from oddlog.formats import read_events
 from oddlog.formats.layouts import LAYOUTS
 from oddlog.group import Window, group
@@ -41,12 +45,15 @@ from oddlog.pipeline import make_config
 from oddlog.pipeline.prepare import prepare, read_sources, with_templates
 from oddlog.simulate import order_texts, simulate, simulate_order, write
 from oddlog.split import (
+    SplitReport,
     check_no_leak,
     cut_rows,
     cut_sessions_at_random,
     cut_sessions_by_time,
 )
 
+logger = logging.getLogger(__name__)
+D = TypeVar("D", IdDataset, IdStream, RawDataset)
 HDFS_SIZES = (2500, 500, 2000)
 """Training, validation, calibration: at an asked 0.1 % the threshold is then the second highest of
 2,000 scores, and does not hang on a single session as the highest of 1,000 would."""
@@ -57,6 +64,8 @@ BGL_SHARES = (0.54, 0.06, 0.2, 0.2)
 LABELLED_SHARE, FEW_SHARE, LABELLED_VALID_SHARE = 0.1, 0.01, 0.1
 N_LEARNED, N_SIMULATED, FAULTY_SHARE = 3000, 5000, 0.05
 N_ORDERED = 4000
+HADOOP_SIZES = (5, 1, 2, 3)
+"""Normal applications that train, validate, calibrate and test."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,31 +77,40 @@ class Cut:
         test: Labelled sequences, none of which the parts know.
         templates: What the ids stand for.
         in_time: The test lies behind the parts in time, and its rows are in the order of time.
+        groups: (n,) what each sequence of the test belongs to, where several stand or fall
+            together, as the containers of one application do; None where each is its own.
+        rates: Asked false-alarm rates; the first one makes the flags.
+        n_left_out: Sequences that are in no part and not in the test, as they lie across a cut.
     """
 
     parts: list[Sequences]
     test: Sequences
     templates: Templates
     in_time: bool = False
+    groups: NDArray[np.int64] | None = None
+    rates: tuple[float, ...] = RATES
+    n_left_out: int = 0
 
     def learned(self, learns_from: Literal["normal", "labelled"]) -> list[Sequences]:
         """Return the parts as a detector of that kind is given them, as ``fit_sequences`` does.
 
         Raises:
-            SystemExit: It learns from labels, and training holds no anomaly.
+            LabelsError: It learns from labels, and training holds no anomaly.
         """
         normals = [part.take(~part.anomalous).without_labels() for part in self.parts]
         if learns_from == "normal":
             return normals
         if not self.parts[0].anomalous.any():
-            raise SystemExit("labels are learned from, but this benchmark's training has normals")
+            raise LabelsError(
+                "this benchmark's training holds normal sequences only: nothing that learns from "
+                "labels can be measured on it; name other detectors"
+            )
         return [*self.parts[:2], normals[2]]
 
 
 def hdfs_full(folder: Path, seed: int) -> Cut:
     """Draw 5,000 normals for training, validation and calibration; the rest is the test."""
-    dataset = open_dataset("hdfs_v1", folder)
-    assert isinstance(dataset, IdDataset)
+    dataset = opened("hdfs_v1", folder, IdDataset)
     sequences = dataset.sequences
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(~sequences.anomalous))
     cuts = np.cumsum([0, *HDFS_SIZES])
@@ -103,12 +121,12 @@ def hdfs_full(folder: Path, seed: int) -> Cut:
 
 def hdfs_raw(folder: Path, seed: int) -> Cut:
     """Cut the raw sample in time at half of its sessions; the first half's normals are learned."""
-    early, test, layout = hdfs_halves(folder)
+    early, test, layout, split = hdfs_halves(folder)
     parts = draw_normals(early, seed)
     check_no_leak(*parts, test)
     parts, test, templates = mine(parts, test, layout)
     parts, test = mark_ends(parts, test, early)
-    return Cut(parts, test, templates, in_time=True)
+    return Cut(parts, test, templates, in_time=True, n_left_out=split.n_discarded)
 
 
 def hdfs_labelled(folder: Path, seed: int, share: float) -> Cut:
@@ -118,8 +136,7 @@ def hdfs_labelled(folder: Path, seed: int, share: float) -> Cut:
     of .1 (seed 0) 95 % of the test's sessions are copies of a training session, and 99.8 % of them,
     96 % of the anomalies, have the counts of one: a table of labelled counts is to be beaten.
     """
-    dataset = open_dataset("hdfs_v1", folder)
-    assert isinstance(dataset, IdDataset)
+    dataset = opened("hdfs_v1", folder, IdDataset)
     sequences = dataset.sequences
     random = np.random.default_rng(seed)
     train, valid, others = [], [], []
@@ -148,8 +165,7 @@ def bgl_windows(folder: Path, seed: int) -> Cut:
     test's 14 %, of its last fifth 61 %. An earlier cut, at half and the first half in time once
     more, could measure nothing else: 93 % of the calibration's and 65 % of the test's were new.
     """
-    dataset = open_dataset("bgl_stream", folder)
-    assert isinstance(dataset, IdStream)
+    dataset = opened("bgl_stream", folder, IdStream)
     events = dataset.events.filter(pl.col("label").is_not_null())
     window = Window(by="lines", size=BGL_LINES)
     *parts, test = (group(part, window)[0] for part in cut_rows(events, BGL_SHARES))
@@ -162,8 +178,7 @@ def bgl_raw(folder: Path, seed: int) -> Cut:
 
     Two days and a half of log: small, but with the text that culprits are shown by.
     """
-    dataset = open_dataset("bgl_raw", folder)
-    assert isinstance(dataset, RawDataset)
+    dataset = opened("bgl_raw", folder, RawDataset)
     events, _ = read_events(dataset.path, dataset.layout)
     window = Window(by="lines", size=BGL_RAW_LINES)
     early, test = (group(half, window)[0] for half in cut_rows(events, [0.5, 0.5]))
@@ -179,21 +194,54 @@ def adfa(folder: Path, seed: int) -> Cut:
     left to be judged. They were recorded apart from the training traces and are longer, so that a
     rate need not hold in them either.
     """
-    dataset = open_dataset("adfa_ld", folder)
-    assert isinstance(dataset, IdDataset)
+    dataset = opened("adfa_ld", folder, IdDataset)
     is_learned = dataset.columns["split"].to_numpy() == "train"
     parts = draw_normals(dataset.sequences.take(is_learned), seed)
     test = dataset.sequences.take(~is_learned)
     return Cut(parts, test, Templates.from_texts(dataset.texts))
 
 
-def simulated(folder: Path, seed: int) -> Cut:
+def hadoop(folder: Path, seed: int) -> Cut:
+    """Draw whole applications, each class apart: the label is the application's.
+
+    Of the 11 normal ones 5 are the training, 1 the validation, 2 the calibration and 3 the test: a
+    few dozen containers calibrate, so that the asked rates are 10 % and 5 %. Half of the other
+    applications of each class are learned from where labels are, a fifth of them as the validation;
+    the other half is the test. Messages are the templates, for detectors that read them.
+    """
+    dataset = opened("hadoop", folder, IdDataset)
+    sequences = dataset.with_messages()
+    names, owner = np.unique(dataset.columns["application"].to_numpy(), return_inverse=True)
+    random = np.random.default_rng(seed)
+    part = np.zeros(len(names), dtype=np.int64)  # 0 to 2 the parts, 3 the test
+    labels = sequences.labels.to_numpy()
+    for name in np.unique(labels):
+        drawn = random.permutation(np.unique(owner[labels == name]))
+        sizes = HADOOP_SIZES if name == NORMAL else _half_for_test(len(drawn))
+        for number, chosen in enumerate(np.split(drawn, np.cumsum(sizes)[:-1])):
+            part[chosen] = number
+    *parts, test = (sequences.take(part[owner] == number) for number in range(4))
+    groups = owner[part[owner] == 3]
+    templates = Templates.from_texts(dataset.texts)
+    return Cut(parts, test, templates, groups=groups, rates=(0.1, 0.05))
+
+
+def _half_for_test(n: int) -> tuple[int, int, int, int]:
+    """Return how many of n applications train, validate, calibrate and test."""
+    n_learned = n // 2
+    n_valid = max(1, round(n_learned / 5))
+    return n_learned - n_valid, n_valid, 0, n - n_learned
+
+
+def simulated(
+    folder: Path, seed: int, n_learned: int = N_LEARNED, n_judged: int = N_SIMULATED
+) -> Cut:
     """Learn from one simulated log, all of it normal, as ``fit`` does; judge another with faults.
 
     The lines of the test carry the planted fault as their label.
     """
-    learned = simulate(N_LEARNED, anomaly_share=0.0, seed=1000 + seed)
-    faulty = simulate(N_SIMULATED, anomaly_share=FAULTY_SHARE, seed=2000 + seed)
+    learned = simulate(n_learned, anomaly_share=0.0, seed=1000 + seed)
+    faulty = simulate(n_judged, anomaly_share=FAULTY_SHARE, seed=2000 + seed)
     config = make_config({"session_by": SESSION}, "benchmark")
     with tempfile.TemporaryDirectory() as place:
         first, *_ = write(learned, Path(place) / "learned")
@@ -206,16 +254,16 @@ def simulated(folder: Path, seed: int) -> Cut:
     return Cut(list(prepared.parts), test, prepared.templates, in_time=True)
 
 
-def order_only(folder: Path, seed: int, n_requests: int) -> Cut:
+def order_only(folder: Path, seed: int, n_requests: int, n_learned: int = N_ORDERED) -> Cut:
     """Learn simulated sessions in which k answers follow the order of k requests; judge others.
 
     A fault changes the order of the answers and nothing else: k = 3 has 6 orders, which training
     shows hundreds of times each, k = 6 has 720, each a few times.
     """
     learned = simulate_order(
-        N_ORDERED + sum(HDFS_SIZES[1:]), anomaly_share=0.0, seed=3000 + seed, n_requests=n_requests
+        n_learned + sum(HDFS_SIZES[1:]), anomaly_share=0.0, seed=3000 + seed, n_requests=n_requests
     )
-    cuts = np.cumsum([0, N_ORDERED, *HDFS_SIZES[1:]])
+    cuts = np.cumsum([0, n_learned, *HDFS_SIZES[1:]])
     parts = [learned.take(np.arange(a, b)) for a, b in pairwise(cuts)]
     test = simulate_order(
         N_SIMULATED, anomaly_share=FAULTY_SHARE, seed=4000 + seed, n_requests=n_requests
@@ -223,22 +271,22 @@ def order_only(folder: Path, seed: int, n_requests: int) -> Cut:
     return Cut(parts, test, Templates.from_texts(order_texts(n_requests)))
 
 
-def hdfs_halves(folder: Path) -> tuple[Sequences, Sequences, str]:
-    """Read the raw sample's labelled sessions; return early ones, late ones and the layout's name.
+def hdfs_halves(folder: Path) -> tuple[Sequences, Sequences, str, SplitReport]:
+    """Read the raw sample's labelled sessions; return early ones, late ones, layout and split.
 
     Early ones end in the first half of the log, late ones begin in the second; the others, which
-    lie across the cut, are discarded, and how many is printed.
+    lie across the cut, are discarded, and the split says how many.
     """
-    dataset = open_dataset("hdfs_raw", folder)
-    assert isinstance(dataset, RawDataset)
-    assert dataset.labels is not None
+    dataset = opened("hdfs_raw", folder, RawDataset)
+    if dataset.labels is None:
+        raise LabelsError(f"{dataset.path}: no label file beside it")
     events, _ = read_events(dataset.path, dataset.layout)
     sequences, _ = group(events, Window(by="session"))
     sequences, _ = attach_labels(sequences, read_labels(dataset.labels))
     halves, split = cut_sessions_by_time(sequences, [0.5, 0.5])
-    print(split.summary(), flush=True)
+    logger.info("%s: %s", dataset.path.name, split.summary())
     early, late = (sequences.take(half) for half in halves)
-    return early, late, dataset.layout
+    return early, late, dataset.layout, split
 
 
 def mine(
@@ -269,6 +317,14 @@ def mark_ends(
     return [silences.mark(part, ends) for part in parts], silences.mark(test)
 
 
+def opened(name: str, folder: Path, kind: type[D]) -> D:
+    """Open a public data set that is known to be of a kind."""
+    dataset = open_dataset(name, folder)
+    if not isinstance(dataset, kind):
+        raise TypeError(f"{name} is a {type(dataset).__name__}")
+    return dataset
+
+
 def draw_normals(sequences: Sequences, seed: int) -> list[Sequences]:
     """Draw the normal sequences into training, validation and calibration."""
     normals = sequences.take(~sequences.anomalous)
@@ -284,7 +340,22 @@ PROTOCOLS: Mapping[str, Callable[[Path, int], Cut]] = {
     "bgl-windows": bgl_windows,
     "bgl-raw": bgl_raw,
     "adfa": adfa,
+    "hadoop": hadoop,
     "simulated": simulated,
+    "simulated-small": partial(simulated, n_learned=900, n_judged=900),
     "order-easy": partial(order_only, n_requests=3),
+    "order-easy-small": partial(order_only, n_requests=3, n_learned=1000),
     "order-hard": partial(order_only, n_requests=6),
 }
+"""How each benchmark cuts its data, given the data folder and a seed."""
+READ: Mapping[str, tuple[str, ...]] = {
+    "hdfs-full": ("hdfs_v1",),
+    "hdfs-raw": ("hdfs_raw",),
+    "hdfs-labelled": ("hdfs_v1",),
+    "hdfs-few-labels": ("hdfs_v1",),
+    "bgl-windows": ("bgl_stream",),
+    "bgl-raw": ("bgl_raw",),
+    "adfa": ("adfa_ld",),
+    "hadoop": ("hadoop",),
+}
+"""The public data sets that a protocol reads; one that is not here makes its own data."""
