@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,7 @@ def run(cell: Cell, work: Path) -> Record:
         "anomalous": [int(part.anomalous.sum()) for part in (train, valid, test)],
         "fit_s": None if resumed else round(fit_s, 1),
         "score_s": round(score_s, 2),
+        "peak_mb": round(getrusage(RUSAGE_SELF).ru_maxrss / 1024),
         "history": getattr(detector, "history", []),
         "threshold": threshold,
         "at_half": _figures(found.to_dict()["decision"]),

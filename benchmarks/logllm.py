@@ -27,8 +27,9 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,8 @@ from oddlog.bench.work import new_detector, own_assignments
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors.logllm.config import LogLLMConfig
 from oddlog.detectors.logllm.texts import read_strings
-from oddlog.evaluate import average_precision
+from oddlog.evaluate import Estimate, Resampling, average_precision
+from oddlog.evaluate.decision import decide
 from oddlog.formats import read_events
 from oddlog.group import Window, group
 from oddlog.split import cut_rows, cut_sessions_by_time
@@ -131,11 +133,12 @@ def is_new(train: Sequences, test: Sequences) -> NDArray[np.bool_]:
 
 def judge(flags: NDArray[np.bool_], score: NDArray, truth: NDArray[np.bool_]) -> Record:
     """Return what is measured of some sequences."""
-    hits = int((flags & truth).sum())
-    precision, recall = hits / max(1, int(flags.sum())), hits / max(1, int(truth.sum()))
+    hits, n_flagged = int((flags & truth).sum()), int(flags.sum())
+    precision, recall = hits / max(1, n_flagged), hits / max(1, int(truth.sum()))
     return {
         "n": len(truth),
         "n_anomalous": int(truth.sum()),
+        "n_flagged": n_flagged,
         "precision": precision,
         "recall": recall,
         "f1": 2 * precision * recall / max(precision + recall, 1e-12),
@@ -166,6 +169,7 @@ def run_one(name: str, parts: Parts, assignments: list[str], work: Path) -> Reco
         "n_learned": len(train),
         "fit_s": fit_s,
         "score_s": score_s,
+        "peak_mb": round(getrusage(RUSAGE_SELF).ru_maxrss / 1024),
         **source(),
         "valid": judge(on_valid, valid_scores.sequence, valid.anomalous),
         "all": judge(flags, scores.sequence, test.anomalous),
@@ -197,10 +201,29 @@ def run(asked: argparse.Namespace) -> None:
             print(which | {part: record[part] for part in ("valid", "all", "new")}, flush=True)
 
 
+def counts_of(found: Record) -> tuple[int, int, int]:
+    """Return how many were hits, false alarms and missed, of the figures that ``judge`` keeps."""
+    hits = round(found["recall"] * found["n_anomalous"])
+    flagged = found.get("n_flagged")
+    if flagged is None:  # a record of before; without a hit its precision does not tell
+        flagged = round(hits / found["precision"]) if hits else 0
+    return hits, flagged - hits, found["n_anomalous"] - hits
+
+
+def pooled(founds: Iterable[Record]) -> Estimate:
+    """Return F1 of several tests taken as one, with its bootstrap interval."""
+    founds = list(founds)
+    hits, false, missed = np.sum([counts_of(found) for found in founds], axis=0)
+    passed = sum(found["n"] for found in founds) - hits - false - missed
+    numbers = (hits, false, missed, passed)
+    flags = np.repeat([True, True, False, False], numbers)
+    return decide(flags, np.repeat([True, False, True, False], numbers), Resampling()).f1
+
+
 def table(records: list[Record]) -> str:
     """Return a row for each protocol and detector."""
-    header = ["data", "detector", "folds", "precision", "recall", "F1", "AUPRC"]
-    header += ["new sequences", "F1 of new", "fit, s"]
+    header = ["data", "detector", "folds", "anomalies", "precision", "recall", "F1", "AUPRC"]
+    header += ["F1 of all folds' tests, 95 %", "new sequences", "F1 of new", "fit, s"]
     rows = []
     for protocol in PROTOCOLS:
         for name in DETECTORS:
@@ -211,7 +234,10 @@ def table(records: list[Record]) -> str:
                 spread(r["all"][key] for r in own) for key in ("precision", "recall", "f1", "auprc")
             ]
             share = sum(r["new"]["n"] for r in own) / sum(r["all"]["n"] for r in own)
-            cells = [protocol, f"`{name}`", str(len(own)), *figures, f"{share:.0%}"]
+            n_anomalous = str(sum(r["all"]["n_anomalous"] for r in own))
+            whole = pooled(r["all"] for r in own)
+            cells = [protocol, f"`{name}`", str(len(own)), n_anomalous, *figures]
+            cells += [whole.text(), f"{share:.0%}"]
             cells += [spread(r["new"]["f1"] for r in own), spread((r["fit_s"] for r in own), 0)]
             rows.append(cells)
     return markdown(header, rows)
