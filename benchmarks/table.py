@@ -10,9 +10,11 @@ from pathlib import Path
 from statistics import mean
 from textwrap import fill
 
+from paper import paper_track
 from sections import contamination_section, masked_section
 
 from oddlog.bench.config import BenchConfig, config_names, read_config
+from oddlog.bench.measure import FEW
 from oddlog.bench.records import RESULTS, Record, measured_at, read, rows_by_detector
 from oddlog.bench.render import insert, markdown, spread
 from oddlog.calibrate import n_needed
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 IN_README = ("ensemble", "loggpt", "logbert", "deeplog", "ngram", "log_cluster", *BASELINES)
+OWN_COLUMN = ("no_unseen_key", "known_counts")
 Blocks = Mapping[str, Mapping[str, list[Record]]]
 
 
@@ -55,6 +58,14 @@ def percent(rate: float) -> str:
 def auprc(record: Record) -> float:
     """Return the area under precision and recall, 0 where it is not defined."""
     return record["evaluation"]["ranking"]["auprc"]["value"] or 0.0
+
+
+def interval(record: Record) -> str:
+    """Return the bootstrap interval of the AUPRC, "-" where resampling cannot give one."""
+    found = record["evaluation"]["ranking"]["auprc"]
+    if found.get("low") is None:
+        return "-"
+    return f"{found['low']:.3f}-{found['high']:.3f}"
 
 
 def unseen_share(record: Record) -> float:
@@ -115,11 +126,14 @@ def table(
 def main_table(records: list[Record]) -> str:
     """Return ranking, and what is realised, found and worth at each asked rate."""
     header, rates = ["AUPRC"], asked_rates(records)
+    few = records[0]["evaluation"]["n_anomalous"] < FEW
+    header += ["95 % of the first seed"] if few else []
     for rate in rates:
         header += [f"realised at {percent(rate)}", "recall", "F1"]
 
     def cells(own: list[Record]) -> list[str]:
         found = [spread(map(auprc, own))]
+        found += [interval(own[0])] if few else []
         for rate in rates:
             found.append(spread(map(at(rate, "false_alarm_rate"), own), 4))
             found += [spread(map(at(rate, figure), own)) for figure in ("recall", "f1")]
@@ -129,8 +143,8 @@ def main_table(records: list[Record]) -> str:
 
 
 def ranking_table(records: list[Record]) -> str:
-    """Return AUROC, AUPRC on the slices, and times."""
-    first, slices = records[0]["slices"], ("no_unseen_key", "known_counts")
+    """Return AUROC, AUPRC on the slices that close a shortcut, times and memory."""
+    first, slices = records[0]["slices"], OWN_COLUMN
     names = {"no_unseen_key": "no unseen template", "known_counts": "known counts"}
     header = ["AUROC"]
     for key in slices:
@@ -141,9 +155,48 @@ def ranking_table(records: list[Record]) -> str:
     def cells(own: list[Record]) -> list[str]:
         found = [spread((r["evaluation"]["ranking"]["auroc"]["value"] for r in own), 4)]
         found += [spread(r["slices"].get(key, {}).get("auprc") for r in own) for key in slices]
-        return [*found, *(spread((r[time] for r in own), 1) for time in ("fit_s", "score_s"))]
+        found += [spread((r[time] for r in own), 1) for time in ("fit_s", "score_s")]
+        return [*found, spread((r.get("peak_mb") for r in own), 0)]
 
-    return table(blocks_of(records), [*header, "fit, s", "score, s"], cells)
+    return table(blocks_of(records), [*header, "fit, s", "score, s", "peak, MB"], cells)
+
+
+def slice_table(records: list[Record]) -> str:
+    """Return the AUPRC on further slices, with its interval where anomalies are few."""
+    known = [record for record in records if "not_a_copy" in record["slices"]]
+    if not known:
+        return ""
+    sizes = known[0]["slices"]
+    names = [name for name in sizes if name not in OWN_COLUMN and not name.startswith("type_")]
+    header = [
+        f"{slice_title(name)} ({sizes[name]['n_anomalous']:,} of {sizes[name]['n']:,})"
+        for name in names
+    ]
+
+    def cells(own: list[Record]) -> list[str]:
+        return [slice_cell([record["slices"].get(name, {}) for record in own]) for name in names]
+
+    return f"""
+AUPRC on further slices: sequences of which training has no copy, or none with the same counts of
+templates, and by number of events; with fewer than {FEW} anomalies the interval of the first seed:
+
+{table(blocks_of(known), header, cells)}
+"""
+
+
+def slice_title(name: str) -> str:
+    """Return what a person reads of a slice."""
+    low, _, high = name.removeprefix("length_").partition("_")
+    if low.isdigit():
+        return f"{low} to {high} events" if high else f"{low} events and more"
+    return name.replace("_", " ")
+
+
+def slice_cell(found: list[dict]) -> str:
+    """Return mean and deviation of the AUPRC, and the first interval if there is one."""
+    text = spread(each.get("auprc") for each in found)
+    low, high = found[0].get("auprc_interval") or (None, None)
+    return text if low is None else f"{text} [{low:.3f}, {high:.3f}]"
 
 
 def rule_table(records: list[Record]) -> str:
@@ -202,10 +255,10 @@ training does not. Mean ± standard deviation over seeds {seeds[0]} to
 {time_table(records)}
 Ranking: AUROC; AUPRC where no template is new to training, and where the counts of all templates
 are those of a training sequence besides, so that an anomaly can be known by its order alone (in
-brackets how many are anomalous, first seed); processor seconds:
+brackets how many are anomalous, first seed); processor seconds, memory of the process:
 
 {ranking_table(records)}
-{rule_section(records)}{class_table(records)}{culprit_table(records)}"""
+{slice_table(records)}{rule_section(records)}{class_table(records)}{culprit_table(records)}"""
 
 
 def rule_section(records: list[Record]) -> str:
@@ -297,6 +350,7 @@ def main() -> None:
         parts.append(contamination_section(results["contamination"]))
     if results.get("masked"):
         parts.append(masked_section(results["masked"]))
+    parts.append(paper_track(results))
     DOCUMENT.write_text(
         "# Results\n\nWritten by `python benchmarks/table.py` from `benchmarks/results/`; "
         "do not edit.\n\n" + "\n".join(parts)

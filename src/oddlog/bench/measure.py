@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from oddlog.evaluate import (
     culprit_accuracy,
     evaluate,
     evaluate_lines,
+    rank,
     recall_by_class,
 )
 from oddlog.evaluate.decision import decide
@@ -31,6 +32,8 @@ from oddlog.pipeline import Judge
 
 N_RESAMPLES = 200
 N_BLOCKS = 50
+FEW = 100
+"""Of fewer anomalies nothing is claimed without an interval."""
 N_PIECES = 5
 """Pieces of a test that lies in time: a rate that holds at first may not hold later."""
 
@@ -96,7 +99,7 @@ def measure(bench: Bench, judge: Judge, scores: Scores) -> dict[str, Any]:
     record = {
         "evaluation": found.to_dict(),
         "slices": {
-            name: slice_of(scores.sequence, test.anomalous, flags, chosen)
+            name: slice_of(scores.sequence, test.anomalous, flags, chosen, how)
             for name, chosen in bench.slices.items()
         },
         "by_class": {c.name: c.recall.value for c in recall_by_class(test.labels, flags)},
@@ -122,12 +125,16 @@ def slice_of(
     anomalous: NDArray[np.bool_],
     flags: NDArray[np.bool_],
     chosen: NDArray[np.bool_],
+    how: Resampling,
 ) -> dict[str, Any]:
-    """Return sizes, AUPRC and what the flags are worth on a slice; None where it is not defined."""
+    """Return sizes, AUPRC and what the flags are worth on a slice; None where it is not defined.
+
+    The AUPRC of few anomalies has its interval besides.
+    """
     odd, flagged = anomalous[chosen], flags[chosen]
     n_hits, n_flagged, n_odd = int((odd & flagged).sum()), int(flagged.sum()), int(odd.sum())
     n_normal = len(odd) - n_odd
-    return {
+    found = {
         "n": len(odd),
         "n_anomalous": n_odd,
         "auprc": average_precision(scores[chosen], odd) if n_odd else None,
@@ -135,6 +142,11 @@ def slice_of(
         "false_alarm_rate": (n_flagged - n_hits) / n_normal if n_normal else None,
         "f1": 2 * n_hits / (n_flagged + n_odd) if n_odd else None,
     }
+    if 0 < n_odd < FEW:
+        inner = how if how.blocks is None else replace(how, blocks=how.blocks[chosen])
+        ranking = rank(np.asarray(scores[chosen], dtype=np.float64), odd, inner)
+        found["auprc_interval"] = [ranking.auprc.low, ranking.auprc.high]
+    return found
 
 
 def in_order_of_time(test: Sequences) -> NDArray[np.int64]:

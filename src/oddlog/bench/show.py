@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console, Group
@@ -21,6 +22,7 @@ from oddlog.bench.records import Record, read, rows_by_detector
 from oddlog.bench.render import spread
 from oddlog.bench.runner import Failure, Task
 from oddlog.bench.work import headline
+from oddlog.terminal import MIN_LINE, shorten, show_notes
 from oddlog.visible import escape
 
 ABOUT = {
@@ -143,21 +145,26 @@ def _by_detector(cells: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
 def show_list(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the benchmarks by track."""
     for track in TRACKS:
-        console.print(Text.assemble((track, "bold"), "  ", (ABOUT[track], "dim")))
-        for row in (row for row in rows if row["name"].startswith(f"{track}/")):
+        of_track = [row for row in rows if row["name"].startswith(f"{track}/")]
+        if of_track:
+            console.print(Text(track, "bold"))
+            show_notes(console, [ABOUT[track]])
+        for row in of_track:
             name = row["name"].partition("/")[2]
             told = f"{row['done']} of {row['cells']}" if "cells" in row else "a script"
-            console.print(Text(f"  {name:<18}{told:>11}  {row['title']}"), soft_wrap=True)
-            for line in _more(row):
-                console.print(Text(f"{'':33}{line}", "dim"), soft_wrap=True)
+            title = shorten(row["title"], max(MIN_LINE, console.width - 33))
+            console.print(Text(f"  {name:<18}{told:>9}  {title}"), soft_wrap=True)
+            for line in wrap(_more(row), max(MIN_LINE, console.width - 8)):
+                console.print(Text(f"{'':8}{line}", "dim"), soft_wrap=True)
 
 
-def _more(row: Mapping[str, Any]) -> list[str]:
+def _more(row: Mapping[str, Any]) -> str:
+    """Say what is missing of a benchmark that was begun, or by what command one is run."""
     if "command" in row:
-        return [row["command"]]
+        return row["command"]
     if not row["missing"] or not row["done"]:
-        return []
-    return ["missing: " + ", ".join(f"{name} ({len(s)})" for name, s in row["missing"].items())]
+        return ""
+    return "missing: " + ", ".join(f"{name} ({len(s)})" for name, s in row["missing"].items())
 
 
 def summary(plan: Plan) -> list[dict[str, Any]]:

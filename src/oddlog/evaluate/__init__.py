@@ -66,6 +66,7 @@ __all__ = [
     "evaluate",
     "evaluate_classes",
     "evaluate_lines",
+    "rank",
     "recall_by_class",
     "table",
 ]
