@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ODDLOG_DATA ?= $(wildcard $(abspath ../shared/data))
 export ODDLOG_DATA
 
-.PHONY: install demo test test-slow check format docs clean
+.PHONY: install demo test test-slow check format docs bench clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,9 @@ format: install
 docs: install        ## write what README.md and docs/ say of the code, from the code
 	$(BIN)/python docs/generate.py
 	$(if $(wildcard benchmarks/results/*.jsonl),$(BIN)/python benchmarks/table.py)
+
+bench: install       ## what is missing of the honest matrix; stop it and start it again at will
+	$(BIN)/oddlog bench honest --jobs 2 --work runs/bench
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis demo

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean
 from textwrap import fill
 
+from figures import figures, slice_title
 from paper import paper_track
 from sections import contamination_section, masked_section
 
@@ -184,14 +185,6 @@ templates, and by number of events; with fewer than {FEW} anomalies the interval
 """
 
 
-def slice_title(name: str) -> str:
-    """Return what a person reads of a slice."""
-    low, _, high = name.removeprefix("length_").partition("_")
-    if low.isdigit():
-        return f"{low} to {high} events" if high else f"{low} events and more"
-    return name.replace("_", " ")
-
-
 def slice_cell(found: list[dict]) -> str:
     """Return mean and deviation of the AUPRC, and the first interval if there is one."""
     text = spread(each.get("auprc") for each in found)
@@ -245,6 +238,8 @@ training does not. Mean ± standard deviation over seeds {seeds[0]} to
 {seeds[-1]}. An asked rate counts for normal sequences; the realised one is measured on the test;
 "-" where the calibration is too small for it. {first["machine"]}, one thread.
 {measured_at(records)}"""
+    rest = "".join(part(records) for part in (rule_section, class_table, culprit_table))
+    rest += figure_section(name, records)
     return f"""## {config.title}
 
 `{command(name, records)}`
@@ -258,7 +253,19 @@ are those of a training sequence besides, so that an anomaly can be known by its
 brackets how many are anomalous, first seed); processor seconds, memory of the process:
 
 {ranking_table(records)}
-{slice_table(records)}{rule_section(records)}{class_table(records)}{culprit_table(records)}"""
+{slice_table(records)}{rest}"""
+
+
+def figure_section(name: str, records: list[Record]) -> str:
+    """Draw a benchmark's figures, and return how the document shows them."""
+    by = {
+        detector + "*" * (own[0].get("learns_from") == "labelled"): own
+        for block in blocks_of(records).values()
+        for detector, own in block.items()
+    }
+    shown = figures(name, by, DOCUMENT.parent / "figures")
+    told = "\n\\* learns from labels.\n" if shown and any(key.endswith("*") for key in by) else ""
+    return "".join(f"\n![{title}](figures/{file})\n" for title, file in shown) + told
 
 
 def rule_section(records: list[Record]) -> str:

@@ -6,13 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import oddlog
 from known_bench import tiny
+from oddlog.bench.config import PaperConfig, Published, Row
 from oddlog.bench.protocols import Cut, mine
 from oddlog.ensemble import EnsembleConfig
 from oddlog.simulate import simulate
@@ -344,3 +348,83 @@ def test_few_labels_start_from_what_was_read_without_them(focal):
         ("loggpt", [20, 20]),
     ]
     assert "loggpt" in records[1]["settings"]["start"]
+
+
+def test_a_section_tells_further_slices_with_intervals_where_anomalies_are_few(benchmark):
+    slices = {
+        "no_unseen_key": {"n": 6, "n_anomalous": 0, "auprc": 0.1},
+        "not_a_copy": {"n": 9, "n_anomalous": 2, "auprc": 0.5, "auprc_interval": [0.25, 0.75]},
+        "length_301": {"n": 3, "n_anomalous": 0, "auprc": None},
+    }
+    text = benchmark("table").slice_table([result(slices=slices)])
+    assert "| not a copy (2 of 9) | 301 events and more (0 of 3) |" in text
+    assert "| `new_event` | 0.500 [0.250, 0.750] | - |" in text
+    assert benchmark("table").slice_table([result()]) == ""
+
+
+def paper():
+    """Return a paper's protocol with one row."""
+    row = {"name": "ours", "where": {"epochs": 40, "set": []}, "figures": "own.rule"}
+    published = {"precision": 0.9, "recall": 0.8, "f1": 0.85, "source": "A 2020"}
+    return PaperConfig(
+        title="t", about="Drawn.", leaks="r is of the test", command="python x.py", results="x",
+        published=Published(**published), rows=(Row(**row),),
+    )  # fmt: skip
+
+
+def test_ours_stands_beside_what_was_published_with_the_difference_and_the_leaks(benchmark):
+    found = {"precision": 0.5, "recall": {"value": 1.0}, "f1": 0.75}
+    records = [
+        {"epochs": 40, "set": [], "own": {"rule": found}},
+        {"epochs": 20, "set": [], "own": {"rule": None}},
+    ]
+    text = benchmark("paper").section(paper(), records)
+    assert "| A 2020 |  | 0.900 | 0.800 | 0.850 |  |" in text
+    assert "| ours | 1 | 0.500 | 1.000 | 0.750 | -0.100 |" in text
+    assert "Known leaks: r is of the test." in " ".join(text.split())
+
+
+def test_a_paper_without_records_has_its_published_figures_alone(benchmark):
+    assert benchmark("paper").table(paper(), []).count("\n") == 2
+
+
+def drawable(name, auprc):
+    """Return a record that every figure can be drawn of."""
+    histogram = {"edges": [0, 1, 2], "normal": [8, 0], "anomalous": [1, 1], "threshold": 1.5}
+    slices = {"not_a_copy": {"n": 5, "n_anomalous": 2, "auprc": 0.5, "f1": 0.5}}
+    shares = ("first", "first_three", "chance_first", "chance_first_three")
+    lines = dict.fromkeys(shares, 0.5)
+    return ranked(
+        name, auprc, histogram=histogram, curve=[1.0, 0.5], slices=slices, lines=lines
+    )  # fmt: skip
+
+
+def test_figures_are_svg_of_what_the_records_hold(benchmark, tmp_path):
+    by = {name: [drawable(name, 0.5)] for name in ("a<b", "counts")}
+    shown = benchmark("figures").figures("x", by, tmp_path)
+    assert [file for _, file in shown] == [
+        f"x-{kind}.svg" for kind in ("cost", "slices", "curves", "scores", "culprits")
+    ]
+    for _, file in shown:
+        texts = [node.text for node in ElementTree.parse(tmp_path / file).iter()]
+        assert any(text and text.startswith("a<b") for text in texts)
+
+
+def test_records_without_curves_have_no_figure_of_them(benchmark, tmp_path):
+    by = {"counts": [result()], "ngram": [result()]}
+    shown = benchmark("figures").figures("x", by, tmp_path)
+    assert [file for _, file in shown] == ["x-cost.svg"]
+
+
+@given(st.lists(st.floats(0, 400), max_size=20))
+def test_labels_never_lie_on_each_other(wanted):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        svg = importlib.import_module("svg")
+    placed = sorted(svg.apart(wanted, 0, 400))
+    assert all(below - above >= svg.TALL - 1e-6 for above, below in pairwise(placed))
+
+
+@pytest.mark.parametrize(("value", "at"), [(-1, 0.0), (0.5, 0.25), (1.5, 0.75), (9, 1.0)])
+def test_a_threshold_is_drawn_among_the_bins(benchmark, value, at):
+    assert benchmark("figures").place(value, [0, 1, 2]) == at

@@ -43,7 +43,14 @@ from oddlog.group import Window, group
 from oddlog.masks import masks_for
 from oddlog.pipeline import make_config
 from oddlog.pipeline.prepare import prepare, read_sources, with_templates
-from oddlog.simulate import order_texts, simulate, simulate_order, write
+from oddlog.simulate import (
+    order_texts,
+    simulate,
+    simulate_drifting,
+    simulate_order,
+    write,
+    write_drifting,
+)
 from oddlog.split import (
     SplitReport,
     check_no_leak,
@@ -63,6 +70,8 @@ BGL_SHARES = (0.54, 0.06, 0.2, 0.2)
 """Training, validation, calibration and test, in the order of time."""
 LABELLED_SHARE, FEW_SHARE, LABELLED_VALID_SHARE = 0.1, 0.01, 0.1
 N_LEARNED, N_SIMULATED, FAULTY_SHARE = 3000, 5000, 0.05
+N_RELEASED, SYSLOG = 500, "syslog5424"
+"""Sessions from one release to the next; the layout of simulated logs."""
 N_ORDERED = 4000
 HADOOP_SIZES = (5, 1, 2, 3)
 """Normal applications that train, validate, calibrate and test."""
@@ -254,6 +263,27 @@ def simulated(
     return Cut(list(prepared.parts), test, prepared.templates, in_time=True)
 
 
+def drifting(folder: Path, seed: int) -> Cut:
+    """Learn the first program of a simulated cluster; judge it through ten releases.
+
+    Normal sessions that end before the first release are the parts, all that begin later the test.
+    The faults are the same all along; what is normal is not.
+    """
+    made = simulate_drifting(N_LEARNED, N_RELEASED, anomaly_share=FAULTY_SHARE, seed=5000 + seed)
+    with tempfile.TemporaryDirectory() as place:
+        log, *_ = write_drifting(made, Path(place))
+        events, _ = read_events(log, SYSLOG, session_by=SESSION)
+    sequences, _ = attach_labels(group(events, Window(by="session"))[0], made.simulation.labels)
+    share = N_LEARNED / len(sequences)
+    (early, late), split = cut_sessions_by_time(sequences, [share, 1 - share])
+    learned, test = sequences.take(early), sequences.take(late)
+    parts = draw_normals(learned, seed)
+    check_no_leak(*parts, test)
+    parts, test, templates = mine(parts, test, SYSLOG)
+    parts, test = mark_ends(parts, test, learned)
+    return Cut(parts, test, templates, in_time=True, n_left_out=split.n_discarded)
+
+
 def order_only(folder: Path, seed: int, n_requests: int, n_learned: int = N_ORDERED) -> Cut:
     """Learn simulated sessions in which k answers follow the order of k requests; judge others.
 
@@ -343,6 +373,7 @@ PROTOCOLS: Mapping[str, Callable[[Path, int], Cut]] = {
     "hadoop": hadoop,
     "simulated": simulated,
     "simulated-small": partial(simulated, n_learned=900, n_judged=900),
+    "drifting": drifting,
     "order-easy": partial(order_only, n_requests=3),
     "order-easy-small": partial(order_only, n_requests=3, n_learned=1000),
     "order-hard": partial(order_only, n_requests=6),
