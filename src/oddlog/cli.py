@@ -34,6 +34,7 @@ from oddlog.output import (
     write_json_lines,
     write_table,
 )
+from oddlog.serve_cli import serve
 
 app = typer.Typer(
     name="oddlog",
@@ -363,6 +364,9 @@ def detectors() -> None:
 
 class _OddFound(Exception):  # noqa: N818 -- an outcome, not an error
     """Raised to leave with 2; the parser's own code for bad usage is 2 as well."""
+
+
+app.command()(serve)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from markupsafe import escape as escape_html
 
@@ -29,7 +29,7 @@ def page(values: Mapping[str, Any]) -> str:
     """Return the whole page for the values that its template names."""
     style, script = _asset("style.css"), _asset("script.js")
     return (
-        _environment()
+        environment("oddlog.report")
         .get_template("page.html.jinja")
         .render(
             **values,
@@ -93,9 +93,10 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment(*packages: str) -> Environment:
+    """Return the environment of templates in the folders ``page`` of packages, the first first."""
     environment = Environment(
-        loader=PackageLoader("oddlog.report", "page"),
+        loader=ChoiceLoader([PackageLoader(package, "page") for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=shown,

@@ -140,3 +140,23 @@ def _text(value: Any) -> str:
 def _source(attributes: Mapping[str, Any]) -> str:
     place = next((_text(attributes[name]) for name in PLACES if attributes.get(name)), None)
     return named("otlp", _text(attributes.get(SERVICE)), place)
+
+
+def answer_protobuf(n_cut: int) -> bytes:
+    """Return the answer to a request in protobuf, which says how many lines were cut."""
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+    answer = ExportLogsServiceResponse()
+    if n_cut:
+        answer.partial_success.error_message = _cut_note(n_cut)
+    return answer.SerializeToString()
+
+
+def answer_json(n_cut: int) -> str:
+    """Return the answer to a request in JSON, which says how many lines were cut."""
+    told = {"partialSuccess": {"errorMessage": _cut_note(n_cut)}} if n_cut else {}
+    return json.dumps(told)
+
+
+def _cut_note(n_cut: int) -> str:
+    return f"{n_cut} lines were longer than the limit and were cut"

@@ -1,0 +1,196 @@
+"""A server from settings: load the model, put the service together, listen until told to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from oddlog.alerts import parse_budget
+from oddlog.errors import ConfigError
+from oddlog.pipeline import Pipeline
+from oddlog.serve.access import LOCAL_HOSTS, Access, read_token
+from oddlog.serve.alerting import Streams
+from oddlog.serve.app import create_app
+from oddlog.serve.inbox import Room
+from oddlog.serve.kafka import KafkaConfig, KafkaReader, read_settings
+from oddlog.serve.metrics import Metrics
+from oddlog.serve.service import Service, ServiceConfig
+from oddlog.watch import WatchConfig
+
+MOST_REQUESTS = 256
+GRACE_S = 10
+OTHERS_BITS = 0o077
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is served, and whence and whither.
+
+    Attributes:
+        model: The model folder.
+        state: Folder of journal, state and, without ``db``, the database.
+        db: URL of the database.
+        kafka: URL of what is read from Kafka; see ``KafkaConfig.parse``.
+        kafka_config: File of librdkafka's settings.
+        budget: Alerts to be expected of normal windows, such as "20/day".
+        false_alarm_rate: Another than the model was fitted for.
+        queue_lines: Lines that may wait to be judged.
+        device: Of a detector's network.
+    """
+
+    model: Path
+    state: Path
+    db: str | None = field(default=None, repr=False)
+    kafka: str | None = None
+    kafka_config: Path | None = None
+    budget: str | None = None
+    false_alarm_rate: float | None = None
+    queue_lines: int = 200_000
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen, and under which names.
+
+    Attributes:
+        host: Address of an interface.
+        port: Its port; 0 for any that is free.
+        token_file: Holds the token, or None.
+        certificate: Certificates and key in PEM, or None for no TLS.
+        names: Further names under which the service is reached.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8400
+    token_file: Path | None = None
+    certificate: tuple[Path, Path] | None = None
+    names: tuple[str, ...] = ()
+
+    def access(self) -> Access:
+        """Return who may ask what there.
+
+        Raises:
+            ConfigError: Others than this machine could reach it, and there is no token; or the
+                token's file is of no use.
+        """
+        local = _is_local(self.host)
+        token = None if self.token_file is None else _token(self.token_file)
+        if token is None and not local:
+            raise ConfigError(
+                f"--host {self.host}: others can reach it; give --token-file, or listen on "
+                "127.0.0.1 behind a proxy that asks who they are"
+            )
+        hosts = frozenset(name.lower() for name in self.names)
+        own = LOCAL_HOSTS | {self.host.lower()}
+        return Access(
+            token=token,
+            hosts=hosts | own if local or hosts else frozenset(),
+            secure=self.certificate is not None,
+        )
+
+
+def run(settings: Settings, address: Address, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; what was accepted is judged first.
+
+    Args:
+        settings: What is served.
+        address: Where.
+        ready: Told the URL once lines are taken.
+
+    Raises:
+        ConfigError: Settings that cannot be.
+        ArtifactError: A model, state or journal that is damaged.
+    """
+    access, metrics, streams = address.access(), Metrics(), Streams()
+    service = make_service(settings, metrics)
+    app = create_app(service, access, metrics=metrics, streams=streams)
+    files = address.certificate or (None, None)
+    config = uvicorn.Config(
+        app,
+        host=address.host,
+        port=address.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MOST_REQUESTS,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=None if files[0] is None else str(files[0]),
+        ssl_keyfile=None if files[1] is None else str(files[1]),
+    )
+    _Server(config, streams, ready).run()
+
+
+def make_service(settings: Settings, metrics: Metrics) -> Service:
+    """Load the model and put the service together, not yet started."""
+    kafka = _kafka(settings)
+    pipeline = Pipeline.load(settings.model, settings.device)
+    budget = None if settings.budget is None else parse_budget(settings.budget)
+    service = Service(
+        pipeline,
+        ServiceConfig(
+            settings.state,
+            db=settings.db,
+            room=Room(n_lines=settings.queue_lines),
+            watch=WatchConfig(budget=budget, false_alarm_rate=settings.false_alarm_rate),
+        ),
+        latencies=metrics.took,
+    )
+    if kafka is not None:
+        service.add_feed(KafkaReader(kafka, service))
+    return service
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and lets go of those who follow the alerts when it is to end."""
+
+    def __init__(
+        self, config: uvicorn.Config, streams: Streams, ready: Callable[[str], None]
+    ) -> None:
+        super().__init__(config)
+        self._streams = streams
+        self._ready = ready
+
+    async def startup(self, sockets: list | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            scheme = "https" if self.config.is_ssl else "http"
+            self._ready(f"{scheme}://{name}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._streams.closing = True
+        super().handle_exit(sig, frame)
+
+
+def _kafka(settings: Settings) -> KafkaConfig | None:
+    if settings.kafka is None:
+        return None
+    more = {} if settings.kafka_config is None else read_settings(settings.kafka_config)
+    return KafkaConfig.parse(settings.kafka, more)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _token(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+        others = path.stat().st_mode & OTHERS_BITS
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the token: {error}") from None
+    if others:
+        LOGGER.warning("%s: others on this machine can read the token; chmod 600 it", path)
+    return read_token(text, str(path))
