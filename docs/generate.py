@@ -37,6 +37,7 @@ from oddlog.formats import LAYOUTS, read_events
 from oddlog.report import Limits
 from oddlog.run import Run
 from oddlog.terminal import show_verdicts
+from oddlog.tuning import SPACES
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 100  # columns of what is shown as a terminal's output
@@ -98,6 +99,15 @@ def limits() -> str:
         )
         text = " ".join(told[1].split()) if told else ""
         rows.append({"limit": f"`{field.name}`", "at most": f"{field.default:,}", "of": text})
+    return table(rows)
+
+
+def spaces() -> str:
+    """Return what `oddlog tune` searches of every detector."""
+    rows = []
+    for name, space in SPACES.items():
+        shown = "; ".join(f"`{setting}` {found}" for setting, found in space.items())
+        rows.append({"detector": f"`{name}`", "searched": shown})
     return table(rows)
 
 
@@ -205,7 +215,7 @@ def _contents(name: str, folder: Path) -> dict[str, str]:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
-    for block in (detectors, settings, formats, limits, demo, record, kinds, data)
+    for block in (detectors, settings, spaces, formats, limits, demo, record, kinds, data)
 }
 
 

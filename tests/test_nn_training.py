@@ -426,3 +426,11 @@ def test_a_checkpoint_holds_only_what_is_trained(tmp_path):
     with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
         stored = {name for name in file.keys() if name.startswith(("model.", "best."))}  # noqa: SIM118
     assert stored == {"model.0.weight", "model.0.bias", "best.0.weight", "best.0.bias"}
+
+
+def test_each_epoch_is_told_with_its_validation_loss():
+    told, losses = [], [3.0, 1.0, 2.0, 2.5, 2.5]
+    model = network()
+    run = Run(seed=7, epoch=lambda *epoch: told.append(epoch))
+    run_stage(model, STAGE, regression(model, script(*losses)), run)
+    assert told == [("learn", done, 5, loss) for done, loss in enumerate(losses, 1)]

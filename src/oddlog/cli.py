@@ -35,6 +35,7 @@ from oddlog.output import (
     write_table,
 )
 from oddlog.serve_cli import serve
+from oddlog.tune_cli import tune
 
 app = typer.Typer(
     name="oddlog",
@@ -360,6 +361,9 @@ def detectors() -> None:
         terminal.show_detectors(console, rows)
     else:
         print_json_lines(rows)
+
+
+app.command()(tune)
 
 
 class _OddFound(Exception):  # noqa: N818 -- an outcome, not an error

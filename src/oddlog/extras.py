@@ -1,4 +1,4 @@
-"""Packages that only some detectors need: what to install where one is missing."""
+"""Packages that only some detectors and commands need: what to install where one is missing."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ EXTRAS = {
     "uvicorn": "serve",
     "confluent_kafka": "kafka",
     "psycopg": "postgres",
+    "optuna": "tune",
 }
 """Packages that only some parts need, and the extra of oddlog that installs each."""
 
 
-def import_extra(module: str, detector: str) -> Any:
+def import_extra(module: str, name: str, *, kind: str = "detector") -> Any:
     """Import a module of an optional package.
 
     Args:
         module: Its name, such as "sklearn.svm".
-        detector: Who needs it, for the message.
+        name: Who needs it, for the message.
+        kind: What that is.
 
     Raises:
         ConfigError: It is not installed; the message says what installs it.
@@ -42,14 +44,12 @@ def import_extra(module: str, detector: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise explain_missing(error, detector) from None
+        raise explain_missing(error, name, kind=kind) from None
 
 
-def explain_missing(error: ModuleNotFoundError, detector: str) -> Exception:
+def explain_missing(error: ModuleNotFoundError, name: str, *, kind: str = "detector") -> Exception:
     """Return what to raise: the error itself where what is missing belongs to no extra."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return error
-    return ConfigError(
-        f"detector {detector!r} needs {package}: pip install 'oddlog[{EXTRAS[package]}]'"
-    )
+    return ConfigError(f"{kind} {name!r} needs {package}: pip install 'oddlog[{EXTRAS[package]}]'")

@@ -9,9 +9,17 @@ from pathlib import Path
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total); total 0 means that it is not known."""
 
+Epochs = Callable[[str, int, int, float], None]
+"""Called after each epoch as (stage, epochs done, epochs at most, validation loss); what it raises
+ends the fit."""
+
 
 def silent(stage: str, done: int, total: int) -> None:
     """Report progress to nobody."""
+
+
+def unwatched(stage: str, done: int, most: int, loss: float) -> None:
+    """Watch no epoch."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class Run:
         checkpoints: Folder for checkpoints, or None to keep none.
         resume: Continue from the last checkpoint in ``checkpoints``, if there is one.
         progress: Called as work goes on.
+        epoch: Called after each epoch of a network.
     """
 
     seed: int = 0
@@ -31,3 +40,4 @@ class Run:
     checkpoints: Path | None = None
     resume: bool = False
     progress: Progress = silent
+    epoch: Epochs = unwatched

@@ -140,6 +140,7 @@ def run_stage(
             best = _weights(model)
         if path:
             _save_checkpoint(path, model, optimizer, best, state, identity)
+        run.epoch(stage.name, state.epoch, stage.epochs, valid_loss)
     _restore(model, best)
     model.eval()
     run.progress(stage.name, stage.epochs * task.n_batches, stage.epochs * task.n_batches)

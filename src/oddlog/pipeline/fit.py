@@ -24,7 +24,7 @@ from oddlog.group import Window
 from oddlog.pipeline.clean import Cleaned, check_share, clean, count
 from oddlog.pipeline.config import PipelineConfig
 from oddlog.pipeline.model import Judge, Pipeline, make_manifest
-from oddlog.pipeline.prepare import prepare
+from oddlog.pipeline.prepare import Prepared, prepare
 from oddlog.run import Run
 
 logger = logging.getLogger(__name__)
@@ -58,28 +58,10 @@ def fit(
         LabelsError: Labels of another log, or none where the detector learns from them.
     """
     config, run = config or PipelineConfig(), run or Run()
-    cls = detector_class(config.detector)
-    own = build(cls.Config, config.settings, config.detector)  # refused before the log is read
-    config = _with_inherited_templates(config, own)
-    check_share(config.assume_anomalies, cls.learns_from, config.detector)
     if model is not None:
         model = Path(model).absolute()
         check_replaceable(model)
-    prepared = prepare(
-        sources,
-        config,
-        labels=labels,
-        learns_from=cls.learns_from,
-        seed=run.seed,
-        progress=run.progress,
-    )
-    chosen = config.model_copy(
-        update={
-            "format": prepared.format,
-            "window": prepared.window,
-            "drain": prepared.templates.config,
-        }
-    )
+    chosen, prepared = prepare_fit(sources, config, labels=labels, run=run)
     run, checkpoints = _with_checkpoints(run, model)
     _tell_of_nothing_to_resume(run)
     pipeline = fit_sequences(
@@ -104,6 +86,43 @@ def fit(
         if checkpoints is not None:
             shutil.rmtree(checkpoints, ignore_errors=True)
     return pipeline
+
+
+def prepare_fit(
+    sources: Sequence[str | Path],
+    config: PipelineConfig,
+    *,
+    labels: pl.DataFrame | None,
+    run: Run,
+) -> tuple[PipelineConfig, Prepared]:
+    """Do what ``fit`` does before anything but templates is learned.
+
+    Returns:
+        The settings with the format, window and masks that were chosen, and the log's parts.
+
+    Raises:
+        ConfigError: Settings that do not fit the log, or too little of it.
+        FormatError: A source that cannot be read as a log.
+        LabelsError: Labels of another log.
+    """
+    cls = detector_class(config.detector)
+    own = build(cls.Config, config.settings, config.detector)  # refused before the log is read
+    config = _with_inherited_templates(config, own)
+    check_share(config.assume_anomalies, cls.learns_from, config.detector)
+    prepared = prepare(
+        sources,
+        config,
+        labels=labels,
+        learns_from=cls.learns_from,
+        seed=run.seed,
+        progress=run.progress,
+    )
+    chosen = {
+        "format": prepared.format,
+        "window": prepared.window,
+        "drain": prepared.templates.config,
+    }
+    return config.model_copy(update=chosen), prepared
 
 
 def fit_sequences(
@@ -201,7 +220,7 @@ def _with_checkpoints(run: Run, model: str | Path | None) -> tuple[Run, Path | N
     folder = Path(model).with_name(f".{Path(model).name}.checkpoints")
     if not run.resume:
         shutil.rmtree(folder, ignore_errors=True)
-    return Run(run.seed, run.device, folder, run.resume, run.progress), folder
+    return replace(run, checkpoints=folder), folder
 
 
 def _tell_of_nothing_to_resume(run: Run) -> None:
