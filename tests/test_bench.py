@@ -17,7 +17,7 @@ from oddlog.bench.measure import Bench, over_time, slice_of
 from oddlog.bench.plan import Asked, plan, plans_to_run, tasks_of
 from oddlog.bench.protocols import PROTOCOLS, Cut, hdfs_labelled
 from oddlog.bench.runner import keep
-from oddlog.bench.slices import slices_of
+from oddlog.bench.slices import holds, slices_of
 from oddlog.bench.work import Cell, peak_memory_mb, run_cell
 from oddlog.datasets import IdDataset, dataset_files
 from oddlog.detectors import BASELINES
@@ -399,3 +399,10 @@ def test_a_fifth_without_anomalies_has_no_recall():
     test = Sequences.from_ids([[1]] * 5, [""] * 5)
     found = over_time(np.zeros(5, dtype=bool), test)
     assert [piece["recall"] for piece in found] == [None] * 5
+
+
+@pytest.mark.parametrize("name", ["order-middle", "order-branch"])
+def test_sessions_wrong_in_their_order_alone_have_the_counts_of_normal_ones(name, tmp_path):
+    cut = PROTOCOLS[name](tmp_path, 0)
+    assert cut.test.anomalous.sum() == 250
+    assert holds(cut.test, cut.parts[0], in_order=False).all()

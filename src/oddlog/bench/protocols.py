@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -51,6 +51,7 @@ from oddlog.simulate import (
     write,
     write_drifting,
 )
+from oddlog.simulate.ordered import ANSWER_KINDS, BLOCK_MOVED, MOVED, SWAPPED, WRONG_BRANCH
 from oddlog.split import (
     SplitReport,
     check_no_leak,
@@ -284,21 +285,31 @@ def drifting(folder: Path, seed: int) -> Cut:
     return Cut(parts, test, templates, in_time=True, n_left_out=split.n_discarded)
 
 
-def order_only(folder: Path, seed: int, n_requests: int, n_learned: int = N_ORDERED) -> Cut:
+def order_only(
+    folder: Path,
+    seed: int,
+    n_requests: int,
+    n_learned: int = N_ORDERED,
+    kinds: Sequence[str] | None = None,
+    *,
+    branching: bool = False,
+) -> Cut:
     """Learn simulated sessions in which k answers follow the order of k requests; judge others.
 
     A fault changes the order of the answers and nothing else: k = 3 has 6 orders, which training
-    shows hundreds of times each, k = 6 has 720, each a few times.
+    shows hundreds of times each, k = 4 has 24, k = 6 has 720, each a few times. With branches half
+    of the sessions are answered in reverse, as their first event says.
     """
-    learned = simulate_order(
-        n_learned + sum(HDFS_SIZES[1:]), anomaly_share=0.0, seed=3000 + seed, n_requests=n_requests
-    )
+    how = {"n_requests": n_requests, "branching": branching}
+    n = n_learned + sum(HDFS_SIZES[1:])
+    learned = simulate_order(n, anomaly_share=0.0, seed=3000 + seed, **how)
     cuts = np.cumsum([0, n_learned, *HDFS_SIZES[1:]])
     parts = [learned.take(np.arange(a, b)) for a, b in pairwise(cuts)]
     test = simulate_order(
-        N_SIMULATED, anomaly_share=FAULTY_SHARE, seed=4000 + seed, n_requests=n_requests
+        N_SIMULATED, anomaly_share=FAULTY_SHARE, seed=4000 + seed, kinds=kinds, **how
     )
-    return Cut(parts, test, Templates.from_texts(order_texts(n_requests)))
+    texts = order_texts(n_requests, branching=branching)
+    return Cut(parts, test, Templates.from_texts(texts))
 
 
 def hdfs_halves(folder: Path) -> tuple[Sequences, Sequences, str, SplitReport]:
@@ -376,7 +387,14 @@ PROTOCOLS: Mapping[str, Callable[[Path, int], Cut]] = {
     "drifting": drifting,
     "order-easy": partial(order_only, n_requests=3),
     "order-easy-small": partial(order_only, n_requests=3, n_learned=1000),
+    "order-middle": partial(order_only, n_requests=4, kinds=(*ANSWER_KINDS, BLOCK_MOVED)),
     "order-hard": partial(order_only, n_requests=6),
+    "order-branch": partial(
+        order_only,
+        n_requests=4,
+        kinds=(SWAPPED, MOVED, BLOCK_MOVED, WRONG_BRANCH),
+        branching=True,
+    ),
 }
 """How each benchmark cuts its data, given the data folder and a seed."""
 READ: Mapping[str, tuple[str, ...]] = {
