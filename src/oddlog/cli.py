@@ -36,6 +36,7 @@ from oddlog.output import (
 )
 from oddlog.serve_cli import serve
 from oddlog.tune_cli import tune
+from oddlog.watch_cli import feedback, watch
 
 app = typer.Typer(
     name="oddlog",
@@ -47,6 +48,8 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.command()(watch)
+app.command()(feedback)
 app.command()(bench)
 
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)

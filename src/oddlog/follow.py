@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import polars as pl
 
@@ -35,6 +37,7 @@ POLL_BYTES = 1 << 22
 """Most bytes that one poll reads of one file, so that a backlog comes in portions."""
 LINGER_S = 10.0
 NEWLINE = b"\n"
+PIPE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ class Follower:
 
     Attributes:
         n_gaps: How often something was cut away before it was read, and not found again.
+        ended: Never: a file may always go on.
     """
+
+    ended = False
 
     def __init__(
         self,
@@ -253,6 +259,56 @@ class Follower:
                 rest.close()
                 return
         self.n_gaps += bool(mark.offset)
+
+
+class Pipe:
+    """Reads what is written to a pipe, such as standard input or another program's output.
+
+    Args:
+        file: Its end for reading.
+        name: What to call it.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.name = name
+        self.ended = False
+        self.behind = False
+        self._file = file
+        self._pending = b""
+
+    def poll(self, now: float) -> pl.DataFrame:
+        """Return the lines that have come since, columns source and text; waits for none.
+
+        Args:
+            now: Seconds since 1970; makes no difference.
+        """
+        parts = [self._pending]
+        size = len(self._pending)
+        while size < POLL_BYTES and not self.ended and self._ready():
+            part = os.read(self._file.fileno(), PIPE_BYTES)
+            self.ended = not part
+            parts.append(part)
+            size += len(part)
+        block = b"".join(parts)
+        self.behind = size >= POLL_BYTES
+        end = len(block) if self.ended else block.rfind(NEWLINE) + 1
+        if not end and len(block) >= MAX_LINE_BYTES:
+            end = MAX_LINE_BYTES
+        self._pending = block[end:]
+        return _table(self.name, block[:end])
+
+    def _ready(self) -> bool:
+        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            return True  # select takes pipes and terminals; the end of a file is its end
+        return bool(select.select([self._file], [], [], 0)[0])
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing: a pipe cannot be read again."""
+        return {}
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()
 
 
 def _at_end(path: Path) -> OpenFile:

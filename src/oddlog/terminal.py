@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -28,9 +28,13 @@ from oddlog.evaluate import (
     class_title,
 )
 from oddlog.explain import likely_kind, telling
+from oddlog.findings import Alert
 from oddlog.run import Progress as Report
 from oddlog.run import silent
 from oddlog.visible import escape
+
+if TYPE_CHECKING:
+    from oddlog.watch import WatchStats
 
 MIN_LINE = 20
 N_CULPRITS = 3
@@ -152,6 +156,42 @@ def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> N
         console.print(Text(f"     looks like {escape(name)}, {share:.0%}", "yellow"))
     for culprit in telling(culprits, N_CULPRITS):
         _show_culprit(console, culprit, record["source"])
+
+
+def show_alert(console: Console, alert: Alert) -> None:
+    """Print an alert as it is raised: when, which session, what is odd, what was expected."""
+    time = alert.last_time or alert.raised
+    when = f"{time.isoformat()[:SECONDS].replace('T', ' ')}  " if time else ""
+    key = shorten(alert.key, max(MIN_LINE, console.width - len(when)))
+    console.print(Text.assemble((when, "dim"), (key, "bold red")), soft_wrap=True)
+    if alert.note:
+        _fold(console, alert.note, "yellow", "    ")
+        return
+    seen = f", {alert.count:,} times" if alert.count > 1 else ""
+    told = f"p {alert.p_value:.2g}, {alert.n_events:,} events{seen}"
+    told += ", still open" if alert.early else ""
+    signature = shorten(alert.signature, max(MIN_LINE, console.width - len(told) - 6))
+    console.print(Text.assemble(f"    {signature}", (f"  {told}", "dim")), soft_wrap=True)
+    source = alert.sources[0] if alert.sources else ""
+    for culprit in telling(alert.culprits, N_CULPRITS):
+        _show_culprit(console, culprit, source)
+
+
+def status_line(stats: WatchStats, lines_per_s: float, width: int) -> Text:
+    """Return how a watch stands, in one line."""
+    parts = [
+        f"{lines_per_s:,.0f} lines/s",
+        f"{stats.n_open:,} open",
+        f"{stats.n_alerts:,} alerts",
+        f"{stats.unknown_rate:.1%} unknown",
+    ]
+    if stats.expected_per_day is not None:
+        parts.append(f"{stats.expected_per_day:,.1f} false alarms a day expected")
+    if stats.n_evicted:
+        parts.append(f"{stats.n_evicted:,} evicted")
+    if stats.drifting:
+        parts.append("drifting")
+    return Text(shorten(" · ".join(parts), width), style="dim")
 
 
 def _show_culprit(console: Console, culprit: Mapping[str, Any], source: str) -> None:

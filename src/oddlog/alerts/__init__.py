@@ -1,5 +1,6 @@
 """What becomes of flagged sequences: alerts, stories, a budget, and what people say of them."""
 
+from oddlog.alerts.alerting import AlertingConfig, Outlets
 from oddlog.alerts.budget import Pace, Rate, parse_budget
 from oddlog.alerts.feedback import (
     VERDICTS,
@@ -16,12 +17,14 @@ from oddlog.alerts.stories import Stories, Story
 __all__ = [
     "MAX_LINES",
     "VERDICTS",
+    "AlertingConfig",
     "Feedback",
     "FeedbackStore",
     "FileFeedback",
     "Judgement",
     "Learned",
     "MemoryFeedback",
+    "Outlets",
     "Pace",
     "Rate",
     "Stories",

@@ -83,7 +83,7 @@ class Outbox:
         self._queue: deque[Alert] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._busy = False
+        self._busy: Alert | None = None
         self._thread = threading.Thread(target=self._run, name=f"to {sink.name}", daemon=True)
         self._thread.start()
 
@@ -99,7 +99,12 @@ class Outbox:
     @property
     def n_waiting(self) -> int:
         """Alerts that are not delivered yet."""
-        return len(self._queue) + self._busy
+        return len(self._queue) + (self._busy is not None)
+
+    def waiting(self) -> list[Alert]:
+        """Return the alerts that are not delivered yet, the one under way first."""
+        with self._changed:
+            return [*([] if self._busy is None else [self._busy]), *self._queue]
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything was delivered or given up; return whether it was in time."""
@@ -126,7 +131,7 @@ class Outbox:
         while (alert := self._next()) is not None:
             failed = deliver(self.sink, alert, self._retry, self._stop.wait)
             with self._changed:
-                self._busy = False
+                self._busy = None
                 self.n_sent += failed is None
                 self.n_given_up += failed is not None
                 self.last_error = failed or self.last_error
@@ -139,5 +144,5 @@ class Outbox:
                 self.n_given_up += len(self._queue)
                 self._queue.clear()
                 return None
-            self._busy = True
-            return self._queue.popleft()
+            self._busy = self._queue.popleft()
+            return self._busy
