@@ -48,8 +48,6 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-app.command()(watch)
-app.command()(feedback)
 app.command()(bench)
 
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
@@ -373,6 +371,8 @@ class _OddFound(Exception):  # noqa: N818 -- an outcome, not an error
     """Raised to leave with 2; the parser's own code for bad usage is 2 as well."""
 
 
+app.command()(watch)
+app.command()(feedback)
 app.command()(serve)
 
 
