@@ -10,7 +10,7 @@ import pytest
 
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.serve.access import read_token
-from oddlog.serve.run import Address, Settings, run
+from oddlog.serve.run import Address, Settings, make_sinks, run
 from serving import BURNS, story, wait_for
 from watching import fitted
 
@@ -88,3 +88,15 @@ def test_a_token_does_not_show_in_what_is_printed(token):
 def test_a_missing_model_is_said_before_anything_listens(tmp_path):
     with pytest.raises(ArtifactError, match="no oddlog model there"):
         run(Settings(tmp_path / "none", tmp_path / "state"), Address(port=0), print)
+
+
+def test_a_webhook_is_named_by_its_host_alone():
+    url = "https://hooks.example/services/T0/SECRET"
+    sinks = make_sinks([("slack", url), ("slack", url + "2"), ("generic", url)])
+    assert len(sinks) == 3
+    assert not any("SECRET" in name for name in sinks)
+
+
+def test_a_webhook_that_is_no_url_is_refused():
+    with pytest.raises(ConfigError, match="begins with http"):
+        make_sinks([("generic", "file:///etc/passwd")])

@@ -47,6 +47,15 @@ def serve(
     kafka_config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="librdkafka's settings, name=value.")
     ] = None,
+    webhook: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Post alerts there as JSON; repeat.")
+    ] = None,
+    slack: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A Slack-compatible webhook; repeat.")
+    ] = None,
+    alertmanager: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Alertmanager's base URL; repeat.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="N/day", help="Alerts to expect of normal windows.")
     ] = None,
@@ -73,6 +82,11 @@ def serve(
             db=db,
             kafka=kafka,
             kafka_config=kafka_config,
+            webhooks=(
+                *(("generic", url) for url in webhook or ()),
+                *(("slack", url) for url in slack or ()),
+                *(("alertmanager", url) for url in alertmanager or ()),
+            ),
             budget=budget,
             false_alarm_rate=false_alarm_rate,
             queue_lines=queue_lines,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable
+import time as clocks
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from oddlog.alerts import parse_budget
+from oddlog.alerts.sinks import Webhook, WebhookConfig
+from oddlog.config import build
 from oddlog.errors import ConfigError
 from oddlog.pipeline import Pipeline
 from oddlog.serve.access import LOCAL_HOSTS, Access, read_token
 from oddlog.serve.alerting import Streams
 from oddlog.serve.app import create_app
+from oddlog.serve.delivery import Sink
 from oddlog.serve.inbox import Room
 from oddlog.serve.kafka import KafkaConfig, KafkaReader, read_settings
 from oddlog.serve.metrics import Metrics
@@ -39,6 +45,7 @@ class Settings:
         db: URL of the database.
         kafka: URL of what is read from Kafka; see ``KafkaConfig.parse``.
         kafka_config: File of librdkafka's settings.
+        webhooks: Where alerts are posted, each a style and a URL; see ``alerts.WebhookConfig``.
         budget: Alerts to be expected of normal windows, such as "20/day".
         false_alarm_rate: Another than the model was fitted for.
         queue_lines: Lines that may wait to be judged.
@@ -50,6 +57,7 @@ class Settings:
     db: str | None = field(default=None, repr=False)
     kafka: str | None = None
     kafka_config: Path | None = None
+    webhooks: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     budget: str | None = None
     false_alarm_rate: float | None = None
     queue_lines: int = 200_000
@@ -141,11 +149,29 @@ def make_service(settings: Settings, metrics: Metrics) -> Service:
             room=Room(n_lines=settings.queue_lines),
             watch=WatchConfig(budget=budget, false_alarm_rate=settings.false_alarm_rate),
         ),
+        sinks=make_sinks(settings.webhooks),
         latencies=metrics.took,
     )
     if kafka is not None:
         service.add_feed(KafkaReader(kafka, service))
     return service
+
+
+def make_sinks(webhooks: Sequence[tuple[str, str]]) -> dict[str, Sink]:
+    """Return where alerts are delivered, by a name that holds no secret but tells them apart.
+
+    Args:
+        webhooks: Each a style and a URL.
+
+    Raises:
+        ConfigError: A URL that is none.
+    """
+    sinks: dict[str, Sink] = {}
+    for style, url in webhooks:
+        config = build(WebhookConfig, {"url": url, "style": style}, f"--{style}")
+        digest = hashlib.sha256(url.encode()).hexdigest()[:8]  # a path may be a secret
+        sinks[f"{style} {urlsplit(url).hostname} {digest}"] = Webhook(config, clocks.time)
+    return sinks
 
 
 class _Server(uvicorn.Server):

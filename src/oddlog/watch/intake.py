@@ -22,7 +22,16 @@ from oddlog.formats.parse import Plan, parse, plan
 from oddlog.pipeline.prepare import GROUP
 
 Lines = pl.DataFrame | Sequence[str]
-"""A table of the columns source and text, or the text of lines of one source."""
+"""A table of the columns source and text, or the text of lines of one source.
+
+A table may have two more columns, of what a collector knows of a line: ``time`` (Datetime, UTC),
+which holds where the text has none, and ``template``, the program's own.
+"""
+GIVEN: dict[str, pl.DataType] = {
+    "text": pl.String(),
+    "time": pl.Datetime("us", "UTC"),
+    "template": pl.String(),
+}
 
 
 @dataclass
@@ -32,14 +41,14 @@ class Source:
     Attributes:
         layout: Name of its layout; None until lines have settled it.
         next_line: Number of the first line that is held or to come.
-        held: Lines of the event that may go on.
+        held: Lines of the event that may go on: text, time as ISO 8601, template; see ``Lines``.
         quiet_since: When its last line came, in seconds since 1970.
         last: The time of its last event with one.
     """
 
     layout: str | None = None
     next_line: int = 1
-    held: list[str] = field(default_factory=list)
+    held: list[list[str | None]] = field(default_factory=list)
     quiet_since: float = 0.0
     last: datetime | None = None
 
@@ -73,11 +82,11 @@ class Intake:
             source: Name of their source, where the lines do not say.
         """
         tables = []
-        for name, texts in _by_source(lines, source):
-            if len(texts):
+        for name, told in _by_source(lines, source):
+            if len(told):
                 place = self.sources.setdefault(name, Source())
                 place.quiet_since = now
-                tables += [self._parse(name, place, texts, now, hold=True)]
+                tables += [self._parse(name, place, told, now, hold=True)]
         return _merged(tables)
 
     def quiet(self, now: float) -> pl.DataFrame | None:
@@ -89,7 +98,7 @@ class Intake:
         return self._release(now, float("-inf"))
 
     def _release(self, now: float, quiet_s: float) -> pl.DataFrame | None:
-        nothing = pl.Series([], dtype=pl.String)
+        nothing = pl.DataFrame(schema=GIVEN)
         return _merged(
             [
                 self._parse(name, place, nothing, now, hold=False)
@@ -99,13 +108,15 @@ class Intake:
         )
 
     def _parse(
-        self, name: str, place: Source, texts: pl.Series, now: float, *, hold: bool
+        self, name: str, place: Source, told: pl.DataFrame, now: float, *, hold: bool
     ) -> pl.DataFrame:
         if place.held:
-            texts = pl.concat([pl.Series(place.held, dtype=pl.String), texts])
+            told = pl.concat([_held(place.held), told])
+        texts = told["text"]
         settled = replace(self._plan(name, place, texts), reference=_time(now))
         events, counts, n_held = parse(settled, texts, place.next_line, hold=hold)
-        place.held = texts.tail(n_held).to_list() if n_held else []
+        place.held = _to_hold(told.tail(n_held)) if n_held else []
+        events = _with_given(events, told[(events["line"] - place.next_line).to_numpy()])
         place.next_line += counts.n_lines
         self.counts = _add(self.counts, counts)
         times = column(events, "time").drop_nulls()
@@ -147,13 +158,40 @@ class Intake:
         return self
 
 
-def _by_source(lines: Lines, source: str) -> list[tuple[str, pl.Series]]:
+def _by_source(lines: Lines, source: str) -> list[tuple[str, pl.DataFrame]]:
     if not isinstance(lines, pl.DataFrame):
-        return [(source, pl.Series("text", lines, dtype=pl.String).fill_null(""))]
+        lines = pl.DataFrame({"text": pl.Series(lines, dtype=pl.String)})
+        return [(source, _complete(lines))]
     if missing := {"source", "text"} - set(lines.columns):
         raise FormatError(f"lines: no column {min(missing)!r}; they need source and text")
     parts = lines.partition_by("source", maintain_order=True)
-    return [(part["source"][0], part["text"].fill_null("")) for part in parts]
+    return [(part["source"][0], _complete(part)) for part in parts]
+
+
+def _complete(lines: pl.DataFrame) -> pl.DataFrame:
+    """Return lines in the columns of ``GIVEN``, null where nothing is known."""
+    absent = [pl.lit(None, kind).alias(n) for n, kind in GIVEN.items() if n not in lines.columns]
+    return lines.with_columns(pl.col("text").fill_null(""), *absent).select(*GIVEN)
+
+
+def _to_hold(told: pl.DataFrame) -> list[list[str | None]]:
+    iso = told.with_columns(pl.col("time").dt.to_string("iso:strict"))
+    return [list(row) for row in iso.iter_rows()]
+
+
+def _held(held: list[list[str | None]]) -> pl.DataFrame:
+    table = pl.DataFrame(held, schema=dict.fromkeys(GIVEN, pl.String), orient="row")
+    return table.with_columns(pl.col("time").str.to_datetime(time_unit="us", time_zone="UTC"))
+
+
+def _with_given(events: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
+    """Return events with what was known of their first lines: times, and templates if there are."""
+    if first["time"].null_count() < first.height:
+        time = column(events, "time")
+        events = events.with_columns(time.zip_with(time.is_not_null(), first["time"]))
+    if first["template"].null_count() < first.height:
+        events = events.with_columns(first["template"])
+    return events
 
 
 def _merged(tables: list[pl.DataFrame]) -> pl.DataFrame | None:

@@ -146,11 +146,21 @@ class Watcher:
         return self._judge(looks, now)
 
     def _with_templates(self, events: pl.DataFrame) -> pl.DataFrame:
-        ids = self.pipeline.templates.match(events["message"], self._novel)
+        ids = self._match(events)
         strange = ids.filter(ids < 0)
         self._counts["unknown"] += len(strange)
         self._unknown.update(dict(strange.value_counts().sort(strange.name).iter_rows()))
-        return check_events(events.with_columns(ids.alias("template_id")))
+        known = events.drop("template", strict=False)
+        return check_events(known.with_columns(ids.alias("template_id")))
+
+    def _match(self, events: pl.DataFrame) -> pl.Series:
+        """Match messages; of those that no template covers, the program's own tells them apart."""
+        templates, messages = self.pipeline.templates, events["message"]
+        if "template" not in events.columns:
+            return templates.match(messages, self._novel)
+        given = events["template"]
+        strange = templates.match(messages, Novelties(templates.config)) < 0
+        return templates.match(given.zip_with(strange & given.is_not_null(), messages), self._novel)
 
     def _judge(self, looks: Looks, now: float) -> list[Alert]:
         raised: list[Alert] = []
