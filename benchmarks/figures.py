@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import mean
 
 import svg
@@ -20,13 +19,12 @@ N_CURVES = 8
 FIRST = ("first", "first_three")
 
 
-def figures(name: str, by: By, folder: Path) -> list[tuple[str, str]]:
-    """Write the figures of a benchmark; return what each shows, and its file's name.
+def figures(name: str, by: By) -> list[tuple[str, str, str]]:
+    """Draw the figures of a benchmark; return what each shows, its file's name, and its text.
 
     Args:
         name: The benchmark's.
         by: Records by detector, the best first.
-        folder: Where they go.
     """
     drawn = {
         "cost": ("Processor seconds to fit against AUPRC, means over seeds", cost(by)),
@@ -35,13 +33,7 @@ def figures(name: str, by: By, folder: Path) -> list[tuple[str, str]]:
         "scores": ("Scores of the first seed by class, logarithmic heights", scores(by)),
         "culprits": ("Culprits that are labelled lines", culprits(by)),
     }
-    told = []
-    for kind, (title, text) in drawn.items():
-        if text:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{name}-{kind}.svg").write_text(text)
-            told.append((title, f"{name}-{kind}.svg"))
-    return told
+    return [(title, f"{name}-{kind}.svg", text) for kind, (title, text) in drawn.items() if text]
 
 
 def cost(by: By) -> str:

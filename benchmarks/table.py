@@ -236,7 +236,8 @@ sequences, {found["n_anomalous"]:,} of them anomalous;
 {spread(map(unseen_share, of_seed.values()), 2)} % of its normal ones hold a template that
 training does not. Mean ± standard deviation over seeds {seeds[0]} to
 {seeds[-1]}. An asked rate counts for normal sequences; the realised one is measured on the test;
-"-" where the calibration is too small for it. {first["machine"]}, one thread.
+"-" where the calibration is too small for it. By chance the AUPRC is
+{found["n_anomalous"] / found["n_sequences"]:.3f}. {first["machine"]}, one thread.
 {measured_at(records)}"""
     rest = "".join(part(records) for part in (rule_section, class_table, culprit_table))
     rest += figure_section(name, records)
@@ -257,15 +258,28 @@ brackets how many are anomalous, first seed); processor seconds, memory of the p
 
 
 def figure_section(name: str, records: list[Record]) -> str:
-    """Draw a benchmark's figures, and return how the document shows them."""
-    by = {
+    """Return how the document shows a benchmark's figures."""
+    by = starred(records)
+    shown = figures(name, by)
+    told = "\n\\* learns from labels.\n" if shown and any(key.endswith("*") for key in by) else ""
+    return "".join(f"\n![{title}](figures/{file})\n" for title, file, _ in shown) + told
+
+
+def starred(records: list[Record]) -> dict[str, list[Record]]:
+    """Return records by detector, a star behind those that learn from labels."""
+    return {
         detector + "*" * (own[0].get("learns_from") == "labelled"): own
         for block in blocks_of(records).values()
         for detector, own in block.items()
     }
-    shown = figures(name, by, DOCUMENT.parent / "figures")
-    told = "\n\\* learns from labels.\n" if shown and any(key.endswith("*") for key in by) else ""
-    return "".join(f"\n![{title}](figures/{file})\n" for title, file in shown) + told
+
+
+def write_figures(name: str, records: list[Record]) -> None:
+    """Draw a benchmark's figures into their files."""
+    folder = DOCUMENT.parent / "figures"
+    folder.mkdir(exist_ok=True)
+    for _, file, text in figures(name, starred(records)):
+        (folder / file).write_text(text)
 
 
 def rule_section(records: list[Record]) -> str:
@@ -352,7 +366,10 @@ the whole test ranked by their event scores; by chance: lines picked blindly.
 def main() -> None:
     results = {path.stem: read(path) for path in sorted(RESULTS.glob("*.jsonl"))}
     names = [name.partition("/")[2] for name in config_names("honest")]
-    parts = [section(name, results[name]) for name in names if results.get(name)]
+    names = [name for name in names if results.get(name)]
+    parts = [section(name, results[name]) for name in names]
+    for name in names:
+        write_figures(name, results[name])
     if results.get("contamination"):
         parts.append(contamination_section(results["contamination"]))
     if results.get("masked"):
