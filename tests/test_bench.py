@@ -27,7 +27,7 @@ from oddlog.drain import Templates
 from oddlog.errors import ConfigError, DetectorError, FormatError, LabelsError
 from oddlog.evaluate import Resampling
 from oddlog.events import column
-from oddlog.findings import Scores
+from oddlog.findings import Culprit, Explanation, Scores
 from oddlog.pipeline import fit_sequences
 
 
@@ -274,6 +274,19 @@ def test_a_detector_that_leaves_a_sequence_out_is_refused(monkeypatch):
     cell = peek(monkeypatch, lambda shown: np.zeros(len(shown) - (len(shown) == 45)))
     with pytest.raises((DetectorError, IndexError)):
         run_cell(cell)
+
+
+def test_what_is_blamed_is_put_back_where_it_belongs():
+    test = Sequences.from_ids([[1, 2], [3], [4, 5, 6]], ["", "x", ""])
+    shown = blind(test, 1)
+    starts = shown.sequences.offsets
+    last = [
+        Explanation(key, (Culprit(row=int(end) - 1, position=0, score=1.0),))
+        for key, end in zip(shown.sequences.keys, starts[1:], strict=True)
+    ]
+    back = shown.put_back_blame(last, test)
+    assert [each.key for each in back] == test.keys.to_list()
+    assert [each.culprits[0].row for each in back] == [1, 2, 5]
 
 
 def test_scores_of_what_is_shown_are_put_back_where_they_belong():

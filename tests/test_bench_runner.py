@@ -129,6 +129,11 @@ def test_a_benchmark_that_is_not_there_is_answered_with_the_nearest(tmp_path):
     assert "did you mean 'hdfs-full'?" in str(done.exception)
 
 
+def test_a_detector_that_is_not_there_is_answered_with_the_nearest(tmp_path):
+    words = ["bench", "simulated", "--detectors", "count", "--out", str(tmp_path)]
+    assert "did you mean 'counts'?" in str(CliRunner().invoke(app, words).exception)
+
+
 @pytest.mark.skipif(os.environ.get("ODDLOG_DATA") is None, reason="no data")
 def test_nothing_is_run_where_all_is_done(tmp_path):
     words = ["bench", "adfa", "--detectors", "new_event", "--seeds", "1"]

@@ -110,8 +110,12 @@ def _run(words: list[str], asked: Asked, jobs: int, console: Console) -> None:
     plans, left_out = plans_to_run(chosen_configs(words), asked)
     show_notes(notes, left_out)
     tasks = tasks_of(plans, asked)
-    with show.board(notes, len(tasks)) as board:
-        failures = run_tasks(tasks, jobs=jobs, board=board)
+    try:
+        with show.board(notes, len(tasks)) as board:
+            failures = run_tasks(tasks, jobs=jobs, board=board)
+    except KeyboardInterrupt:
+        notes.print("stopped: what was finished is kept; the same command goes on from there")
+        raise
     for each in plans:
         if console.is_terminal:
             show.show_summary(console, each)

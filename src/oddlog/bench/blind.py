@@ -8,7 +8,8 @@ source nor line, and their scores are put back afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from oddlog.errors import DetectorError
 from oddlog.events import Sequences
-from oddlog.findings import Scores
+from oddlog.findings import Explanation, Scores
 
 SHOWN = ("time", "level", "host", "message", "template_id")
 """Columns of a test's events that a detector is shown."""
@@ -62,6 +63,22 @@ class Blinded:
             None if scores.class_probs is None else restored(scores.class_probs),
             scores.n_unjudged,
         )
+
+    def put_back_blame(
+        self, explanations: Sequence[Explanation], test: Sequences
+    ) -> list[Explanation]:
+        """Return explanations of the windows shown as ones of the test, in its order."""
+        back = dict(zip(self.order.tolist(), explanations, strict=True))
+        return [
+            Explanation(
+                key,
+                tuple(
+                    replace(culprit, row=int(test.rows[self.entries[culprit.row]]))
+                    for culprit in back[place].culprits
+                ),
+            )
+            for place, key in enumerate(test.keys)
+        ]
 
 
 def blind(test: Sequences, seed: int) -> Blinded:

@@ -50,7 +50,7 @@ class BenchConfig(Config):
     @classmethod
     def _exists(cls, name: str) -> str:
         if name not in PROTOCOLS:
-            raise ValueError(f"no protocol {name!r}; {_near(name, PROTOCOLS)}")
+            raise ValueError(f"no protocol {name!r}; {nearest(name, PROTOCOLS)}")
         return name
 
     @field_validator("detectors", "settings")
@@ -58,7 +58,7 @@ class BenchConfig(Config):
     def _exist(cls, names: Any) -> Any:
         for name in names:
             if name not in DETECTORS:
-                raise ValueError(f"no detector {name!r}; {_near(name, DETECTORS)}")
+                raise ValueError(f"no detector {name!r}; {nearest(name, DETECTORS)}")
         return names
 
     @property
@@ -118,7 +118,8 @@ class PaperConfig(Config):
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name is the nearest to an unknown one, or which there are."""
     close = get_close_matches(name, [*known], n=1)
     return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
 
@@ -186,4 +187,4 @@ def names_of(word: str) -> list[str]:
         if name in names:
             return [name]
     ends = [name.partition("/")[2] for name in names]
-    raise ConfigError(f"no benchmark {word!r}; {_near(word, [*TRACKS, *names, *ends])}")
+    raise ConfigError(f"no benchmark {word!r}; {nearest(word, [*TRACKS, *names, *ends])}")

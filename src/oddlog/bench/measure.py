@@ -96,7 +96,7 @@ def measure(bench: Bench, judge: Judge, scores: Scores) -> dict[str, Any]:
     found = evaluate(
         scores.sequence, test.anomalous, flags, p_values=p_values, rates=rates, resampling=how
     )
-    record = {
+    record: dict[str, Any] = {
         "evaluation": found.to_dict(),
         "slices": {
             name: slice_of(scores.sequence, test.anomalous, flags, chosen, how)
@@ -111,7 +111,7 @@ def measure(bench: Bench, judge: Judge, scores: Scores) -> dict[str, Any]:
     if bench.cut.in_time:
         record["over_time"] = over_time(flags, test)
     if test.event_anomalous().any():
-        record["lines"] = lines(test, judge.detector, scores)
+        record["lines"] = lines(test, judge.detector, scores, bench.seed)
     own = judge.detector.paper_rule(scores)
     if own is not None:
         rule = decide(own, test.anomalous, how)
@@ -173,10 +173,13 @@ def over_time(flags: NDArray[np.bool_], test: Sequences) -> list[dict[str, Any]]
     return pieces
 
 
-def lines(test: Sequences, detector: Detector, scores: Scores) -> dict[str, float | None]:
+def lines(
+    test: Sequences, detector: Detector, scores: Scores, seed: int
+) -> dict[str, float | None]:
     """Return how well culprits and event scores point at labelled lines."""
     anomalous = test.take(test.anomalous)
-    explained = detector.explain(anomalous.without_labels())
+    blinded = blind(anomalous, seed)
+    explained = blinded.put_back_blame(detector.explain(blinded.sequences), anomalous)
     culprits = culprit_accuracy(anomalous, explained, Resampling(n=2))
     found: dict[str, float | None] = {
         "n": culprits.n,

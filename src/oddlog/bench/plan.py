@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oddlog.bench.config import BenchConfig, PaperConfig
+from oddlog.bench.config import BenchConfig, PaperConfig, nearest
 from oddlog.bench.data import missing_files
 from oddlog.bench.records import Record, read
 from oddlog.bench.runner import Task
 from oddlog.bench.work import Cell, new_detector, own_assignments, refuse_others
+from oddlog.detectors import DETECTORS
 from oddlog.errors import ConfigError
 
 
@@ -65,7 +66,14 @@ class Plan:
 
 
 def plan(name: str, config: BenchConfig, asked: Asked) -> Plan:
-    """Compare what is asked for with the records that there are."""
+    """Compare what is asked for with the records that there are.
+
+    Raises:
+        ConfigError: A detector was asked for that does not exist.
+    """
+    for each in asked.detectors:
+        if each not in DETECTORS:
+            raise ConfigError(f"no detector {each!r}; {nearest(each, DETECTORS)}")
     path = asked.out / f"{name.removeprefix('honest/')}.jsonl"
     seeds = asked.seeds or config.seeds
     detectors = asked.detectors or config.detectors
