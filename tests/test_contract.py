@@ -442,6 +442,15 @@ def test_a_causal_detectors_score_never_falls_below_that_of_a_prefix(trained):
     assert (highest <= trained.detector.score(some).sequence + 1e-5).all()
 
 
+def test_a_causal_detectors_score_is_at_least_that_of_its_worst_event(trained):
+    """So that an event above the threshold may be raised before its sequence has ended."""
+    causal_or_skip(trained)
+    found = trained.detector.score(trained.test)
+    assert found.event is not None
+    worst = np.maximum.reduceat(found.event, trained.test.offsets[:-1])
+    assert (worst <= found.sequence + 1e-5).all()
+
+
 def test_a_causal_detectors_event_scores_do_not_change_when_more_events_come(trained):
     causal_or_skip(trained)
     some = trained.test.take([0, N_NORMAL])

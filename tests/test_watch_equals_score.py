@@ -1,5 +1,6 @@
 """A stream is judged as the file would be: windows, scores and flags."""
 
+import gzip
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oddlog
 from oddlog.endings import Silences
 from oddlog.group import Window
+from oddlog.pipeline import make_config
 from oddlog.watch import WatchConfig, Watcher
 from watching import START, fitted, stamp
 
@@ -63,12 +66,17 @@ class Judged:
     """What a watcher's listener was told last of each window."""
 
     def __init__(self):
-        self.found = {}
+        self.found, self.scores = {}, {}
 
     def __call__(self, sequences, scores):
         marks = zip(sequences.lengths.tolist(), sequences.starts.tolist(), strict=True)
         for key, mark, score in zip(sequences.keys, marks, scores.tolist(), strict=True):
             self.found[key] = (*mark, pytest.approx(score, abs=1e-5))
+            self.scores[key] = score
+
+    def flagged(self, pipeline):
+        flags = pipeline.calibration.flags(list(self.scores.values()))
+        return {key for key, flag in zip(self.scores, flags, strict=True) if flag}
 
 
 def batch(pipeline, path, told):
@@ -91,7 +99,7 @@ def test_a_pushed_log_is_judged_as_the_file(tmp_path_factory, detector, told, wi
         watcher.push(part, START, str(path))
     watcher.flush(START)
     if told:
-        assert judged.found == batch(pipeline, path, told)[0]
+        assert (judged.found, judged.flagged(pipeline)) == batch(pipeline, path, told)
 
 
 @settings(max_examples=8)
@@ -112,6 +120,22 @@ def test_a_watcher_restored_from_json_goes_on_as_if_nothing_had_happened(told, w
     assert broken == unbroken
     assert watcher.stats == once.stats
     assert watcher.state() == once.state()
+
+
+@pytest.mark.data
+def test_hdfs_is_judged_as_the_file(data_folder, tmp_path):
+    with gzip.open(data_folder / "hdfs" / "HDFS_2pct.log.gz", "rt") as file:
+        told = file.read().splitlines()
+    (tmp_path / "a.log").write_text("\n".join(told[:100_000]))
+    pipeline = oddlog.fit([tmp_path / "a.log"], make_config({"detector": "key_set"}, "test"))
+    path, later, judged = tmp_path / "b.log", told[100_000:150_000], Judged()
+    found, flagged = batch(pipeline, path, later)
+    watcher = Watcher(pipeline, listener=judged)
+    for first in range(0, len(later), 1_700):
+        watcher.push(later[first : first + 1_700], START, str(path))
+    watcher.flush(START)
+    assert judged.found == found
+    assert judged.flagged(pipeline) == flagged
 
 
 @settings(max_examples=8)

@@ -60,7 +60,8 @@ class Detector(Protocol):
     """Its key in ``DETECTORS``, in configs and in manifests."""
     learns_from: ClassVar[Literal["normal", "labelled"]]
     causal: ClassVar[bool]
-    """An event's score depends on no later event, so that it may be raised live."""
+    """An event's score depends on no later event, and a sequence scores at least as high as its
+    worst one, so that an event may be raised live."""
     Config: ClassVar[type[Config]]
 
     @property
