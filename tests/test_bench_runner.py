@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_what_fails_takes_no_other_with_it(tmp_path):
 def test_cells_run_together_where_memory_allows(tmp_path, running, jobs, free_mb, may):
     task, *others = known_bench.tasks(tmp_path, *range(running + 1), memory_mb=600)
     assert runner.may_start(task, others, jobs, free_mb) == may
+
+
+@pytest.mark.parametrize(
+    ("kept", "seed", "may"), [(True, 0, False), (True, 1, True), (False, 0, True)]
+)
+def test_an_ensemble_waits_for_members_whose_checkpoints_it_takes_up(tmp_path, kept, seed, may):
+    (task,) = known_bench.tasks(tmp_path, 0)
+    member = replace(task, cell=replace(task.cell, work=tmp_path if kept else None))
+    ensemble = replace(member, cell=replace(member.cell, detector="ensemble", seed=seed))
+    assert runner.may_start(ensemble, [member], 2, None) == may
 
 
 def test_a_cell_that_another_run_has_kept_is_not_kept_twice(tmp_path):

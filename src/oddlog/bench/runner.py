@@ -29,6 +29,7 @@ from oddlog.run import Progress
 
 logger = logging.getLogger(__name__)
 Job = Callable[[Cell, Progress], Record]
+ENSEMBLE = "ensemble"
 PAUSE_S = 0.25
 """At least so long between two reports of one cell's progress."""
 
@@ -116,6 +117,8 @@ def run_tasks(
 def may_start(task: Task, running: Sequence[Task], jobs: int, free_mb: int | None) -> bool:
     """Return whether a cell may begin beside others; one alone always may.
 
+    An ensemble waits for its members where it can take up what they have learned.
+
     Args:
         task: The cell.
         running: Those at work.
@@ -124,8 +127,16 @@ def may_start(task: Task, running: Sequence[Task], jobs: int, free_mb: int | Non
     """
     if not running:
         return True
+    if any(_take_up_each_other(task.cell, each.cell) for each in running):
+        return False
     needed = sum(each.memory_mb for each in running) + task.memory_mb
     return len(running) < jobs and (free_mb is None or needed <= free_mb)
+
+
+def _take_up_each_other(one: Cell, other: Cell) -> bool:
+    """Return whether two cells have checkpoints in common: an ensemble takes up its members'."""
+    is_same = (one.work, one.benchmark, one.seed) == (other.work, other.benchmark, other.seed)
+    return one.work is not None and is_same and ENSEMBLE in (one.detector, other.detector)
 
 
 def _start(cell: Cell, job: Job) -> tuple[Connection, BaseProcess]:
