@@ -19,7 +19,8 @@ log as it is; then the test is changed (``oddlog.simulate.unstable``):
 Changed messages are matched again to the templates of training. Labels stay. A seed draws sessions
 and changes; of one seed, a larger share adds to the changes of a smaller one. ``--set
 NAME.SETTING=VALUE`` as for ``oddlog bench``. One JSON line per seed, detector, kind and share goes
-to benchmarks/results/unstable.jsonl; what is there is not run again.
+to benchmarks/results/unstable.jsonl; what is there is not run again, and a network that was being
+trained is taken up from ``--work``.
 """
 
 from __future__ import annotations
@@ -175,15 +176,16 @@ def judged(judge: Judge, test: Test) -> Record:
 
 
 def run_detector(
-    cut: Cut, seed: int, detector: Detector, tests: Mapping[tuple[str, float], Test]
+    cut: Cut, run: Run, detector: Detector, tests: Mapping[tuple[str, float], Test]
 ) -> Iterator[Record]:
     """Fit a detector once on the log as it is, and judge it on the tests."""
+    resumed = run.checkpoints is not None and run.checkpoints.is_dir()
     began = time.process_time()
-    judge = fitted(Bench("unstable", seed, cut), detector, Run(seed))
-    fit_s = round(time.process_time() - began, 1)
+    judge = fitted(Bench("unstable", run.seed, cut), detector, run)
+    fit_s = None if resumed else round(time.process_time() - began, 1)
     for (kind, share), test in tests.items():
         yield {
-            "seed": seed,
+            "seed": run.seed,
             "detector": detector.name,
             "kind": kind,
             "share": share,
@@ -194,7 +196,7 @@ def run_detector(
         }
 
 
-def run_seed(seed: int, chosen: Mapping[str, Detector], out: Path) -> None:
+def run_seed(seed: int, chosen: Mapping[str, Detector], out: Path, work: Path | None) -> None:
     """Measure what the file does not hold of a seed."""
     there = {
         (record["detector"], record["kind"], record["share"])
@@ -209,7 +211,9 @@ def run_seed(seed: int, chosen: Mapping[str, Detector], out: Path) -> None:
     for name, cases in missing.items():
         if cases:
             fresh = type(chosen[name])(chosen[name].config)
-            for record in run_detector(cut, seed, fresh, {case: tests[case] for case in cases}):
+            place = work and work / f"unstable-{seed}" / name
+            run = Run(seed, checkpoints=place, resume=place is not None)
+            for record in run_detector(cut, run, fresh, {case: tests[case] for case in cases}):
                 append(out, [record])
                 print(headline(record), flush=True)
 
@@ -270,6 +274,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="NAME.SETTING=VALUE")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--work", type=Path, help="keep and take up checkpoints in this folder")
     parser.add_argument("--table", action="store_true", help="write docs/unstable.md from --out")
     asked = parser.parse_args(words)
     if asked.table:
@@ -281,7 +286,7 @@ def main(words: Sequence[str] | None = None) -> None:
     chosen = {name: new_detector(name, own[name]) for name in asked.detectors}
     refuse_others(asked.out, read(asked.out), chosen)
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
-        run_seed(seed, chosen, asked.out)
+        run_seed(seed, chosen, asked.out, asked.work)
 
 
 if __name__ == "__main__":
