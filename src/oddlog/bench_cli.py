@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oddlog.options import Track
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -54,6 +56,7 @@ def bench(
         Path | None,
         typer.Option(metavar="DIR", help="Keep checkpoints of networks here, and take them up."),
     ] = None,
+    tracker: Track = None,
 ) -> None:
     """Measure detectors on benchmarks.
 
@@ -79,7 +82,7 @@ def bench(
         else:
             print_json_lines(rows)
         return
-    _run(words, asked, jobs, console)
+    _run(words, asked, jobs, console, tracker)
 
 
 def _listed(words: list[str], asked: Asked) -> list[dict[str, Any]]:
@@ -93,7 +96,7 @@ def _listed(words: list[str], asked: Asked) -> list[dict[str, Any]]:
     return show.listed(plans, papers)
 
 
-def _run(words: list[str], asked: Asked, jobs: int, console: Console) -> None:
+def _run(words: list[str], asked: Asked, jobs: int, console: Console, tracker: str | None) -> None:
     """Run what is missing, then show what there is."""
     from rich.console import Console
 
@@ -101,6 +104,7 @@ def _run(words: list[str], asked: Asked, jobs: int, console: Console) -> None:
     from oddlog.bench.config import chosen_configs
     from oddlog.bench.plan import plans_to_run, tasks_of
     from oddlog.bench.runner import run_tasks
+    from oddlog.bench.tracked import Tracked
     from oddlog.errors import OddlogError
     from oddlog.output import print_json_lines
     from oddlog.terminal import show_notes
@@ -112,6 +116,7 @@ def _run(words: list[str], asked: Asked, jobs: int, console: Console) -> None:
     tasks = tasks_of(plans, asked)
     try:
         with show.board(notes, len(tasks)) as board:
+            board = Tracked(board, tracker) if tracker else board
             failures = run_tasks(tasks, jobs=jobs, board=board)
     except KeyboardInterrupt:
         notes.print("stopped: what was finished is kept; the same command goes on from there")

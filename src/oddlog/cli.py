@@ -24,6 +24,7 @@ from oddlog.options import (
     ModelFolder,
     Seed,
     Settings,
+    Track,
 )
 from oddlog.options import config_of as _config
 from oddlog.options import consoles as _consoles
@@ -166,11 +167,13 @@ def fit(
     ] = None,
     device: Device = "auto",
     set: Settings = None,
+    tracker: Track = None,
 ) -> None:
     """Learn what is ordinary in a log, without labels."""
     from oddlog import pipeline, terminal
     from oddlog.datasets import read_labels
     from oddlog.run import Run
+    from oddlog.track import told_of_epochs, track
 
     notes, console = _consoles()
     options = {
@@ -183,13 +186,17 @@ def fit(
     }
     settings = _config(config, set, options)
     table = None if labels is None else read_labels(labels)
-    with terminal.progress_bars(notes) as progress:
-        run = Run(seed, device, None, resume, progress)
+    name = f"fit {settings.detector}"
+    with track(tracker, name) as told, terminal.progress_bars(notes) as progress:
+        told.settings({"seed": seed, **settings.model_dump(mode="json")})
+        run = Run(seed, device, None, resume, progress, told_of_epochs(told))
         try:
             fitted = pipeline.fit(logs, settings, model=model, labels=table, run=run)
         except KeyboardInterrupt:
             notes.print("stopped: no model was written; the same command with --resume goes on")
             raise
+        told.metrics(fitted.report.counts() if fitted.report else {})
+        told.artifact("model", model)
     terminal.show_notes(notes, fitted.report.lines() if fitted.report else [])
     told = [fitted.trimmed_note(model), fitted.calibration_note()]
     terminal.show_notes(notes, [note for note in told if note])

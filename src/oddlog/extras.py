@@ -26,6 +26,8 @@ EXTRAS = {
     "confluent_kafka": "kafka",
     "psycopg": "postgres",
     "optuna": "tune",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
 }
 """Packages that only some parts need, and the extra of oddlog that installs each."""
 

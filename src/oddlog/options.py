@@ -31,6 +31,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as drain.depth=4; repeat."),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", metavar="NAME", help="Tell mlflow or trackio of it: no log content."),
+]
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")
 ]

@@ -14,6 +14,7 @@ from oddlog.options import (
     Logs,
     Seed,
     Settings,
+    Track,
     config_of,
     consoles,
 )
@@ -56,12 +57,14 @@ def tune(
     session_by: Annotated[str | None, typer.Option(metavar="REGEX", help="As for fit.")] = None,
     device: Device = "auto",
     set: Settings = None,
+    tracker: Track = None,
 ) -> None:
     """Search settings on training and validation; write the best for `fit --config`."""
     from oddlog import terminal
     from oddlog.artifact import write_text
     from oddlog.datasets import read_labels
     from oddlog.run import Run
+    from oddlog.track import track
     from oddlog.tuning import Search, parse_space
     from oddlog.tuning import tune as search_settings
 
@@ -77,10 +80,16 @@ def tune(
         resume,
     )
     table = None if labels is None else read_labels(labels)
-    with terminal.progress_bars(notes) as progress:
+    name = f"tune {settings.detector}"
+    with track(tracker, name) as told, terminal.progress_bars(notes) as progress:
+        told.settings({"seed": seed, **settings.model_dump(mode="json")})
         run = Run(seed, device, progress=progress)
         found = search_settings(logs, settings, labels=table, search=search, run=run)
-    write_text(out, found.to_toml())
+        write_text(out, found.to_toml())
+        for number, trial in enumerate(found.trials):
+            told.metrics(trial.figures(), step=number)
+        told.settings({"verdict": found.verdict, "best": found.config.settings})
+        told.artifact("config", out)
     terminal.show_notes(notes, found.lines())
     if console.is_terminal:
         terminal.show_next(console, f"oddlog fit FILE --model DIR --config {out}")

@@ -60,6 +60,10 @@ class Preparation:
     n_templates: int = 0
     n_anomalous: tuple[int, ...] = ()
 
+    def counts(self) -> dict[str, int]:
+        """Return how many sequences each part has, and how many templates were mined."""
+        return dict(zip(PARTS, self.sizes, strict=True)) | {"templates": self.n_templates}
+
     def lines(self) -> list[str]:
         """Say it, one line each."""
         told = [report.summary() for report in self.reads]

@@ -37,6 +37,13 @@ class Trial:
     cpu_s: float
     wall_s: float
 
+    def figures(self) -> dict[str, float]:
+        """Return what of it is a number: times, the score if there is one, settings."""
+        score = {} if self.score is None else {"score": self.score}
+        tried = {f"tried.{name}": value for name, value in self.settings.items()}
+        numbers = {n: v for n, v in tried.items() if isinstance(v, (int, float))}
+        return {**score, "cpu_s": self.cpu_s, "wall_s": self.wall_s, **numbers}
+
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
