@@ -140,8 +140,13 @@ def run_seed(seed: int, detectors: Sequence[str], out: Path) -> None:
 
 def tables(records: Sequence[Record]) -> str:
     """Return a table for each figure: detectors and ways down, releases across."""
-    n_seeds = len({record["seed"] for record in records})
-    blocks = [f"{n_seeds} seeds, mean ± standard deviation; asked: 1 % false alarms."]
+    seeds = {r["detector"]: set[int]() for r in records}
+    for record in records:
+        seeds[record["detector"]].add(record["seed"])
+    most = max(map(len, seeds.values()))
+    fewer = ", ".join(f"`{name}` {len(own)}" for name, own in seeds.items() if len(own) < most)
+    told = f"{most} seeds" + (f" ({fewer})" if fewer else "")
+    blocks = [f"{told}, mean ± standard deviation; asked: 1 % false alarms."]
     names = [name for name in DETECTORS if any(r["detector"] == name for r in records)]
     for figure, title in FIGURES.items():
         rows = []
