@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +20,7 @@ from known_bench import tiny
 from oddlog.bench.config import PaperConfig, Published, Row
 from oddlog.bench.protocols import Cut, mine
 from oddlog.ensemble import EnsembleConfig
-from oddlog.simulate import simulate
+from oddlog.simulate import simulate, simulate_drifting
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -428,3 +429,30 @@ def test_labels_never_lie_on_each_other(wanted):
 @pytest.mark.parametrize(("value", "at"), [(-1, 0.0), (0.5, 0.25), (1.5, 0.75), (9, 1.0)])
 def test_a_threshold_is_drawn_among_the_bins(benchmark, value, at):
     assert benchmark("figures").place(value, [0, 1, 2]) == at
+
+
+def test_the_log_of_ten_releases_is_cut_into_whole_sessions(benchmark, monkeypatch, tmp_path):
+    drifting = benchmark("drifting")
+    monkeypatch.setattr(drifting, "N_BEFORE", 20)
+    monkeypatch.setattr(drifting, "N_EACH", 10)
+    made = simulate_drifting(20, 10, anomaly_share=0.1, seed=1, pace=drifting.PACE)
+    logs = drifting.write_pieces(made, tmp_path)
+    lines = {name: path.read_text().splitlines() for name, path in logs.items()}
+    found = {name: set(re.findall(drifting.SESSION, "\n".join(own))) for name, own in lines.items()}
+    sessions = made.ran["session"].to_list()
+    assert found["first"] == set(sessions[:20])
+    assert found["roll-out 1"] == set(sessions[20:25])
+    assert found["judged 10"] == set(sessions[-5:])
+    assert sum(map(len, lines.values())) == len(made.simulation.lines)
+
+
+def test_the_table_of_ten_releases_says_where_seeds_are_fewer(benchmark):
+    drifting = benchmark("drifting")
+    records = [
+        {"detector": name, "way": "frozen", "release": 1, "seed": seed,
+         "false_alarm_rate": 0.1 + 0.2 * seed, "recall": 0.5, "recall_unseen": 1.0}
+        for name, seed in (("ngram", 0), ("ngram", 1), ("key_set", 0))
+    ]  # fmt: skip
+    text = drifting.tables(records)
+    assert "2 seeds (`key_set` 1)" in text
+    assert "| `ngram` | frozen | 0.20 ± 0.14 | - |" in text
