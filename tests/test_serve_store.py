@@ -1,6 +1,9 @@
 """What the database keeps, and what it says when it cannot."""
 
+import os
+import shutil
 import sqlite3
+import subprocess
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -141,3 +144,43 @@ def test_what_is_written_is_sql_that_postgresql_takes():
         assert "CREATE TABLE" in str(sa.schema.CreateTable(table).compile(dialect=dialect))
         sql = str(tables.upsert(table, "postgresql").compile(dialect=dialect))
         assert "ON CONFLICT" in sql
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def postgres(tmp_path_factory):
+    """Run a PostgreSQL server as nobody, and return the URL of its database."""
+    if not shutil.which("initdb") or os.getuid():
+        pytest.skip("needs root and PostgreSQL's initdb and pg_ctl")
+    pytest.importorskip("psycopg")
+    folder = tmp_path_factory.mktemp("postgres")
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(0o755)
+    os.chown(folder, NOBODY, NOBODY)
+    place = folder / "data"
+
+    def run(*command):
+        subprocess.run(command, check=True, user=NOBODY, stdout=subprocess.DEVNULL, timeout=120)
+
+    run("initdb", "-D", place, "-A", "trust", "-U", "oddlog")
+    options = f"-k {folder} -c listen_addresses=''"
+    run("pg_ctl", "-D", place, "-o", options, "-l", folder / "log", "-w", "start")
+    yield f"postgresql://oddlog@/postgres?host={folder}"
+    run("pg_ctl", "-D", place, "-m", "fast", "stop")
+
+
+@pytest.mark.slow
+def test_postgresql_keeps_what_sqlite_keeps(postgres):
+    store = Store(postgres)
+    assert store.put([ALERT], 5.0, sinks=["hook"], offsets={"logs/0": 3}) == 1
+    assert store.put([replace(ALERT, count=4)], 6.0) == 0
+    store.put_feedback(said())
+    (kept,) = store.alerts(Wanted(text="BURNS", source="web"))
+    assert kept.alert == replace(ALERT, count=4)
+    assert (kept.verdict, kept.revision) == ("false_alarm", 3)
+    assert (store.feedback(), store.n_due(), store.offsets()) == (
+        [said()], {"hook": 1}, {"logs/0": 3},
+    )  # fmt: skip
+    store.close()
