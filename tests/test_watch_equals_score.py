@@ -15,7 +15,7 @@ from oddlog.endings import Silences
 from oddlog.group import Window
 from oddlog.pipeline import make_config
 from oddlog.watch import WatchConfig, Watcher
-from watching import START, fitted, stamp
+from watching import ODD, START, USUAL, feed, fitted, lines, stamp
 
 STEPS = ("open", "copy", "close", "disk burns at", "fan stops at")
 SIZES = st.integers(1, 6)
@@ -120,6 +120,19 @@ def test_a_watcher_restored_from_json_goes_on_as_if_nothing_had_happened(told, w
     assert broken == unbroken
     assert watcher.stats == once.stats
     assert watcher.state() == once.state()
+
+
+TINY = {"layers": 1, "heads": 2, "width": 16, "context": 16, "epochs": 3, "count_steps": 20}
+
+
+def test_a_network_judges_a_pushed_log_as_the_file(tmp_path):
+    pipeline = fitted("loggpt", json.dumps({"loggpt": TINY, "false_alarm_rate": 0.05}))
+    path, judged = tmp_path / "today.log", Judged()
+    told = lines([USUAL, ODD, [*USUAL, "copy"], USUAL[::-1], USUAL, ["open", *["copy"] * 30]])
+    watcher = Watcher(pipeline, listener=judged)
+    feed(watcher, told, source=str(path), size=9)
+    watcher.flush(START)
+    assert (judged.found, judged.flagged(pipeline)) == batch(pipeline, path, told)
 
 
 @pytest.mark.data

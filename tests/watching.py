@@ -1,5 +1,6 @@
 """A small log and models of it, for the tests of what watches a log."""
 
+import json
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,13 +29,13 @@ def lines(sessions, first=1000, second=0):
 
 
 @cache
-def fitted(detector="key_set", **settings):
-    """Return a pipeline fitted on normal sessions, the same one each time."""
+def fitted(detector="key_set", settings="{}"):
+    """Return a pipeline fitted on normal sessions, the same one each time; settings are JSON."""
     values = {"detector": detector, "session_by": r"req_\d+", "false_alarm_rate": 0.02}
     with TemporaryDirectory() as folder:
         log = Path(folder) / "a.log"
         log.write_text("\n".join([*lines([USUAL] * N_NORMAL), ""]))
-        return oddlog.fit([log], make_config(values | settings, "test"))
+        return oddlog.fit([log], make_config(values | json.loads(settings), "test"))
 
 
 def feed(watcher, told, *, source="-", size=1, now=START):
