@@ -153,8 +153,8 @@ def test_hdfs_is_judged_as_the_file(data_folder, tmp_path):
 
 @settings(max_examples=8)
 @given(told=logs(), cuts=CUTS)
-def test_how_lines_are_pushed_changes_no_story(told, cuts):
-    pipeline = fitted("key_set")
+def test_how_lines_are_pushed_changes_no_story_of_windows_with_a_gap(told, cuts):
+    pipeline = with_window(fitted("key_set"), Window.parse("session,gap=3s"))
     found = []
     for parts in ([told], chunks(told, cuts)):
         watcher = Watcher(pipeline, WatchConfig(early=False))

@@ -6,7 +6,7 @@ so that an event is copied a bounded number of times on average and memory follo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,17 @@ class EventStore:
             frames[-2:] = [(np.concatenate([some, more]), table)]
         return first
 
-    def gather(self, numbers: Ints) -> pl.DataFrame:
-        """Return the events of (n,) rising numbers as a table of n rows."""
+    def gather(self, numbers: Ints, columns: Collection[str] | None = None) -> pl.DataFrame:
+        """Return the events of (n,) rising numbers as a table of n rows.
+
+        ``columns`` are those that are needed, None for all: text is what takes long to copy.
+        """
         parts = []
         for held, table in self._frames:
             low, high = np.searchsorted(numbers, [held[0], held[-1] + 1])
             if high > low:
-                parts.append(table[np.searchsorted(held, numbers[low:high])])
+                kept = table if columns is None else table.select(_present(table, columns))
+                parts.append(kept[np.searchsorted(held, numbers[low:high])])
         return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
 
     def compact(self, living: Callable[[], Ints], *, force: bool = False) -> None:
@@ -86,6 +90,10 @@ class EventStore:
             numbers = np.array(state["numbers"], dtype=np.int64)
             store._frames = [(numbers, pl.DataFrame(series))]
         return store
+
+
+def _present(table: pl.DataFrame, columns: Collection[str]) -> list[str]:
+    return [name for name in table.columns if name in columns]
 
 
 def _column(name: str, values: list[Any]) -> pl.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -108,16 +108,23 @@ class Grouper:
         holder = self._cutter.holders.get(name)
         return -1 if holder is None else holder.rows[-1]
 
-    def peek(self, names: Iterable[str], *, ended: bool = False) -> Sequences | None:
+    def peek(
+        self,
+        names: Iterable[str],
+        *,
+        ended: bool = False,
+        columns: Collection[str] | None = None,
+    ) -> Sequences | None:
         """Return open windows as they are now, and close nothing.
 
         Args:
             names: Sessions, or places for windows of lines and time; what is not open is left out.
             ended: Mark the sessions as ended.
+            columns: Of the events, source and line among them; None for all.
         """
         holders = self._cutter.holders
         found = [w for n in names if n in holders for w in self._cutter.peek(n, ended=ended)]
-        return self._sequences(found) if found else None
+        return self._sequences(found, columns) if found else None
 
     def advance(self, time: datetime, sources: Iterable[str] | None = None) -> Sequences | None:
         """Let time pass without events: close what has ended by ``time`` in silent sources.
@@ -190,7 +197,7 @@ class Grouper:
         self._store.compact(self._living)
         return sequences
 
-    def _sequences(self, closed: list[Closed]) -> Sequences:
+    def _sequences(self, closed: list[Closed], columns: Collection[str] | None = None) -> Sequences:
         closed.sort(key=lambda window: window.rows[0])
         lengths = [len(window.rows) for window in closed]
         numbers, rows = np.unique(
@@ -205,7 +212,7 @@ class Grouper:
             starts=np.array([window.starts for window in closed], dtype=bool),
             ends=np.array([window.ends for window in closed], dtype=bool),
         )
-        return to_sequences(self._store.gather(numbers), cut, self.window)
+        return to_sequences(self._store.gather(numbers, columns), cut, self.window)
 
     def _living(self) -> Ints:
         held = [np.array(holder.rows, dtype=np.int64) for holder in self._cutter.holders.values()]

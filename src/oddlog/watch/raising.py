@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from oddlog.alerts import Judgement, Learned, Stories, alert_id, make_alerts
@@ -20,6 +21,7 @@ from oddlog.drain import Novelties
 from oddlog.events import Sequences
 from oddlog.explain import culprit_records, likely_kind
 from oddlog.findings import Alert
+from oddlog.masks import mask
 from oddlog.pipeline import Pipeline
 from oddlog.pipeline.result import likeliest
 from oddlog.watch.drifting import DriftWatch
@@ -59,15 +61,17 @@ class Raiser:
         self._open: dict[str, None] = {}  # keys of open windows that were raised
 
     def text_of(self, template_id: int) -> str:
-        """Return a template's text; an unknown one keeps the text that it had when first named.
+        """Return a template's text; that of an unknown one is its first message, masked.
 
         Drain makes a novelty more general as more of it arrives, which would give its story
-        another name.
+        another name, and a replay in other portions other names.
         """
         if template_id >= 0:
             return self._pipeline.templates.text(template_id)
         if template_id not in self._names:
-            self._names[template_id] = self._novel.text(template_id)
+            first = pl.Series([self._novel.example(template_id)])
+            masked = mask(first, self._novel.config.masks)[0]
+            self._names[template_id] = " ".join(masked.split())
         return self._names[template_id]
 
     def raise_whole(
@@ -82,7 +86,7 @@ class Raiser:
             last: The windows are closed and will not be judged again.
         """
         begun = self._check_drift(terms)
-        fresh = self._not_raised(windows, flagged)
+        fresh = self.not_raised(windows, flagged)
         if last and self._open:
             for key in windows.keys:
                 self._open.pop(key, None)
@@ -91,12 +95,12 @@ class Raiser:
         return begun + self._raise(windows, fresh, terms, early=False)
 
     def raise_early(self, windows: Sequences, flagged: Flagged, terms: Terms) -> list[Alert]:
-        """Return the alerts that begin with windows that are still open."""
-        fresh = self._not_raised(windows, flagged)
-        self._open |= dict.fromkeys(windows.keys.gather(fresh[0]))
-        return self._raise(windows, fresh, terms, early=True)
+        """Return the alerts that begin with windows that are still open and not raised yet."""
+        self._open |= dict.fromkeys(windows.keys.gather(flagged[0]))
+        return self._raise(windows, flagged, terms, early=True)
 
-    def _not_raised(self, windows: Sequences, flagged: Flagged) -> Flagged:
+    def not_raised(self, windows: Sequences, flagged: Flagged) -> Flagged:
+        """Return those of the flagged windows that were not raised while they were open."""
         index, scores, p_values = flagged
         if not len(index) or not self._open:
             return flagged

@@ -34,7 +34,7 @@ from oddlog.pipeline import Pipeline
 from oddlog.watch.drifting import DriftWatch
 from oddlog.watch.intake import Intake, Lines
 from oddlog.watch.raising import Raiser
-from oddlog.watch.scoring import Floats, Scorer
+from oddlog.watch.scoring import Floats, Scorer, reads_text
 from oddlog.watch.stats import QUANTILES, WatchStats
 from oddlog.watch.windows import Looks, OpenWindows
 
@@ -106,7 +106,9 @@ class Watcher:
         self._windows = OpenWindows(window, pipeline.silences, self.config.idle_s, limits)
         self._novel = Novelties(pipeline.templates.config)
         self._scorer = Scorer(pipeline.detector, self.config.max_cached)
-        self._early = self.config.early and pipeline.detector.causal
+        self._early = (
+            self.config.early and pipeline.detector.causal and not reads_text(pipeline.detector)
+        )
         self._drift = DriftWatch(self._calibration.scores, self.config.story_s)
         self._raiser = Raiser(pipeline, self._drift, Stories(self.config.story_s), self._novel)
         self._pace = Pace()
@@ -168,7 +170,7 @@ class Watcher:
             if windows is not None:
                 raised += self._judge_whole(windows, now, last=last)
         if looks.grown is not None:
-            raised += self._judge_early(looks.grown, now)
+            raised += self._judge_early(looks.grown, looks.names, now)
         return raised
 
     def _judge_whole(self, windows: Sequences, now: float, *, last: bool) -> list[Alert]:
@@ -185,12 +187,13 @@ class Watcher:
             windows, (flagged, scores[flagged], p_values[flagged]), self._terms(now), last=last
         )
 
-    def _judge_early(self, windows: Sequences, now: float) -> list[Alert]:
+    def _judge_early(self, windows: Sequences, names: tuple[str, ...], now: float) -> list[Alert]:
         scores = self._scorer.early(windows)
         p_values = self._learned.p_values(scores)
         flagged = np.flatnonzero(p_values <= self.rate.value)
-        found = flagged, scores[flagged], p_values[flagged]
-        return self._raiser.raise_early(windows, found, self._terms(now))
+        fresh = self._raiser.not_raised(windows, (flagged, scores[flagged], p_values[flagged]))
+        whole = self._windows.whole(names) if len(fresh[0]) else None
+        return [] if whole is None else self._raiser.raise_early(whole, fresh, self._terms(now))
 
     def _terms(self, now: float) -> tuple[Learned, float, datetime]:
         return self._learned, self.rate.value, _time(now)

@@ -8,7 +8,7 @@ has grown by a share, so that what a session costs stays in proportion to its le
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from oddlog.group.cut import places
 from oddlog.watch.intake import Source
 from oddlog.watch.waiting import ARRIVAL, Waiting
 
+IDS = ("source", "line", "time", "template_id")
 GROWTH = 1.125
 """An open window is looked at again when it has so many times the events of the last look."""
 
@@ -34,12 +35,15 @@ class Looks:
     Attributes:
         closed: For good.
         silent: Still open, but as good as ended.
-        grown: Still open; what a causal detector says of their events so far.
+        grown: Still open; what a causal detector says of their events so far. Their events lack
+            text (``IDS``); ``OpenWindows.whole`` gives it for those that are raised.
+        names: Of the sessions or places that have grown.
     """
 
     closed: Sequences | None = None
     silent: Sequences | None = None
     grown: Sequences | None = None
+    names: tuple[str, ...] = ()
 
 
 class OpenWindows:
@@ -105,8 +109,12 @@ class OpenWindows:
         return Looks(
             self._final(Sequences.concat(closed), sources, clocks) if closed else None,
             self._silent(clocks) if self._waits else None,
-            self._grown(names) if early else None,
+            *(self._grown(names) if early else (None, ())),
         )
+
+    def whole(self, names: Iterable[str]) -> Sequences | None:
+        """Return the open windows of sessions or places, with all there is of their events."""
+        return self._grouper.peek(names)
 
     def flush(self, sources: Mapping[str, Source]) -> Looks:
         """Close every window, as at the end of a log."""
@@ -170,7 +178,7 @@ class OpenWindows:
     def _last(self, name: str) -> int:
         return self._grouper.last_row(name)
 
-    def _grown(self, names: list[str]) -> Sequences | None:
+    def _grown(self, names: list[str]) -> tuple[Sequences | None, tuple[str, ...]]:
         grown = []
         for name in names:
             n = self._grouper.n_rows(name)
@@ -180,7 +188,7 @@ class OpenWindows:
                 grown.append(name)
         if len(self._looked) > 2 * self.n_open + 1_000:
             self._looked = {k: n for k, n in self._looked.items() if self._grouper.n_rows(k)}
-        return self._grouper.peek(grown)
+        return self._grouper.peek(grown, columns=IDS), tuple(grown)
 
     def state(self) -> dict[str, Any]:
         """Return plain values that JSON can carry."""
