@@ -15,7 +15,7 @@ is judged. Ways:
 - fitted anew: ``oddlog fit`` on each roll-out alone, with labels.
 
 A pipeline brings ``new_event``, ``key_set`` and ``counts`` with it. One JSON line per seed,
-detector, way and release goes to benchmarks/results/drifting.jsonl; what is there is not run again.
+detector, way and release goes to benchmarks/results/releases.jsonl; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from oddlog.pipeline import Judge, Pipeline, PipelineConfig, make_config, update
 from oddlog.run import Run
 from oddlog.simulate import Drifting, Pace, simulate_drifting
 
-FILE = RESULTS / "drifting.jsonl"
+FILE = RESULTS / "releases.jsonl"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "drift.md"
 N_BEFORE, N_EACH, FAULTY = 4000, 1000, 0.05
 PACE = Pace()

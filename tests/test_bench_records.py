@@ -97,6 +97,7 @@ def test_a_word_may_be_a_whole_track():
 def test_settings_of_a_config_are_told_as_one_would_give_them():
     config = chosen_configs(["adfa"])["honest/adfa"]
     assert config.assignments(["loggpt"]) == [
+        "loggpt.attention_dropout=0.1",
         "loggpt.context=64",
         "loggpt.max_steps=1000",
         "loggpt.count_steps=300",

@@ -65,7 +65,7 @@ def serve(
     ] = 200_000,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
-    """Take lines over HTTP or from Kafka, keep alerts, show them on a page."""
+    """Take lines over HTTP or from Kafka, and show alerts on a page."""
     try:
         from oddlog.serve.run import Address, Settings, run
     except ModuleNotFoundError as error:

@@ -59,7 +59,7 @@ def tune(
     set: Settings = None,
     tracker: Track = None,
 ) -> None:
-    """Search settings on training and validation; write the best for `fit --config`."""
+    """Search settings by validation; `fit --config` takes the best."""
     from oddlog import terminal
     from oddlog.artifact import write_text
     from oddlog.datasets import read_labels

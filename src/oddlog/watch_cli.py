@@ -106,7 +106,7 @@ def feedback(
     state: Annotated[Path, typer.Option("--state", metavar="DIR", help="That of the watch.")],
     hours: Annotated[float | None, typer.Option(metavar="N", help="How long to snooze.")] = None,
 ) -> None:
-    """Say of an alert: real, false_alarm, snooze (--hours N), or withdraw what was said.
+    """Say of an alert: real, false_alarm, snooze; or take it back.
 
     A false alarm is not raised again, and moves the calibration.
     """
