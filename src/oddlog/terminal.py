@@ -186,7 +186,7 @@ def status_line(stats: WatchStats, lines_per_s: float, width: int) -> Text:
         f"{stats.unknown_rate:.1%} unknown",
     ]
     if stats.expected_per_day is not None:
-        parts.append(f"{stats.expected_per_day:,.1f} false alarms a day expected")
+        parts.append(f"{stats.expected_per_day:,.1f} false alarms/day")
     if stats.n_evicted:
         parts.append(f"{stats.n_evicted:,} evicted")
     if stats.drifting:

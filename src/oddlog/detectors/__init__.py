@@ -54,6 +54,8 @@ class Detector(Protocol):
     A Protocol, not a base class: what two detectors share is functions, called, not inherited.
     ``config`` is the constructor's only argument; the constructor stores it and does nothing else.
     One that learns from labels, but needs no anomaly among them, has ``needs_anomalies = False``.
+    One that may read messages, so that equal templates do not mean equal scores, has
+    ``reads_messages = True``.
     """
 
     name: ClassVar[str]

@@ -14,12 +14,10 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-from oddlog.detectors import Detector
+from oddlog.detectors import Detector, detector_class
 from oddlog.events import Sequences
 
 Floats = NDArray[np.float64]
-TEXT_READERS = ("gpt2_classifier", "llm_prompt", "logllm")
-"""Detectors that may read messages, so that equal templates do not mean equal scores."""
 
 
 class Scorer:
@@ -77,7 +75,8 @@ class Scorer:
 def reads_text(detector: Detector) -> bool:
     """Tell whether a detector, or a member of an ensemble, may look at more than template ids."""
     members = getattr(detector.config, "members", ())
-    return any(name in TEXT_READERS for name in (detector.name, *members))
+    kinds = (type(detector), *map(detector_class, members))
+    return any(getattr(kind, "reads_messages", False) for kind in kinds)
 
 
 def strings_of(sequences: Sequences) -> list[Hashable]:

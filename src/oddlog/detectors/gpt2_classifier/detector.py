@@ -106,6 +106,7 @@ class GPT2Classifier:
     name: ClassVar[str] = "gpt2_classifier"
     learns_from: ClassVar[Literal["normal", "labelled"]] = "labelled"
     causal: ClassVar[bool] = False
+    reads_messages: ClassVar[bool] = True
     Config: ClassVar[type[GPT2ClassifierConfig]] = GPT2ClassifierConfig
 
     def __init__(self, config: GPT2ClassifierConfig | None = None) -> None:

@@ -116,6 +116,7 @@ class LLMPrompt:
     learns_from: ClassVar[Literal["normal", "labelled"]] = "labelled"
     needs_anomalies: ClassVar[bool] = False
     causal: ClassVar[bool] = False
+    reads_messages: ClassVar[bool] = True
     Config: ClassVar[type[settings.Config]] = LLMPromptConfig
 
     def __init__(self, config: LLMPromptConfig) -> None:

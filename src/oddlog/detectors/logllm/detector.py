@@ -77,6 +77,7 @@ class LogLLM:
     name: ClassVar[str] = "logllm"
     learns_from: ClassVar[Literal["normal", "labelled"]] = "labelled"
     causal: ClassVar[bool] = False
+    reads_messages: ClassVar[bool] = True
     Config: ClassVar[type[LogLLMConfig]] = LogLLMConfig
 
     def __init__(self, config: LogLLMConfig | None = None) -> None:
