@@ -19,11 +19,14 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Self
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from oddlog.config import Config
 from oddlog.errors import ConfigError
+from oddlog.shapes import TWO, distinct, is_blind, shapes_of
 
 _HOUR = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -84,6 +87,9 @@ TOKENS = MappingProxyType(
     }
 )
 """The tokens that are not simply the mask's name in capitals."""
+
+GUARDED = ("hex", "ip")
+"""Masks that name single digits, only such as a shape keeps: before an ``x``, and beside ``::``."""
 
 GENERIC = (
     *("secret", "url", "email", "time", "uuid", "mac", "ip", "host", "path"),
@@ -149,6 +155,12 @@ class Masks(Config):
             _check_pattern(f"masks.own.{name}", pattern)
         return self
 
+    @property
+    def are_blind(self) -> bool:
+        """Whether no mask tells apart what ``shapes`` makes equal."""
+        own = all(is_blind(pattern) for pattern in self.own.values())
+        return own and all(name in GUARDED or is_blind(PATTERNS[name]) for name in self.names)
+
     def steps(self) -> list[tuple[str, str]]:
         """Return (pattern, token) of every mask, in the order in which they are applied."""
         named = [(PATTERNS[name], token_of(name)) for name in self.names]
@@ -178,9 +190,6 @@ def replacement(pattern: str, token: str) -> str:
 def mask(messages: pl.Series, masks: Masks) -> pl.Series:
     """Replace what varies by tokens that name its kind.
 
-    One mask after the other over the whole column. Where at most half of the messages are distinct,
-    only those are masked: on BGL, one line in seven.
-
     Args:
         messages: (n,) String; null counts as empty.
         masks: What to replace.
@@ -192,11 +201,68 @@ def mask(messages: pl.Series, masks: Masks) -> pl.Series:
         >>> mask(pl.Series(["lost 10.0.0.7:80 after 31.5 ms, user=bob"]), Masks()).item()
         'lost <IP> after <NUM> ms, user=bob'
     """
+    codes, masked = mask_distinct(messages, masks)
+    return masked.gather(codes)
+
+
+def mask_distinct(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
+    """Mask messages, and look at as few of them as possible.
+
+    Where messages repeat themselves only the distinct ones are looked at, and of those that differ
+    in digits alone, which no mask tells apart, only one (``shapes``).
+
+    Returns:
+        (n,) int64 codes and (k,) String under the messages' name: message i is masked as
+        ``masked[codes[i]]``. Of the k some may be equal.
+    """
     filled = messages.fill_null("")
     if mostly_distinct(filled):
-        return _mask_each(filled, masks)
-    distinct = filled.unique()
-    return filled.replace_strict(distinct, _mask_each(distinct, masks), return_dtype=pl.String)
+        return _mask_shapes(filled, masks)
+    repeats = distinct(filled)
+    codes, masked = _mask_shapes(filled.gather(repeats.first), masks)
+    return codes[repeats.codes], masked
+
+
+def _mask_shapes(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
+    """Mask one message of each shape; where that may not do, every message."""
+    if masks.are_blind:
+        shapes = shapes_of(messages)
+        if not mostly_distinct(shapes):
+            found = distinct(shapes)
+            examples = messages.gather(found.first)
+            masked = _mask_each(shapes.gather(found.first), masks)
+            return _mask_leaks(
+                messages, found.codes, masked, _leaks(masked, examples, masks), masks
+            )
+    return np.arange(len(messages)), _mask_each(messages, masks)
+
+
+def _leaks(masked: pl.Series, examples: pl.Series, masks: Masks) -> NDArray[np.int64]:
+    """Return which masked shapes hold a digit that is not the messages' own.
+
+    A digit that stands for others shows: in a shape made with another one it is another.
+    """
+    rows = np.flatnonzero(masked.str.contains("[0-9]").to_numpy())
+    other = _mask_each(shapes_of(examples.gather(rows), TWO), masks)
+    return rows[(other != masked.gather(rows)).to_numpy()]
+
+
+def _mask_leaks(
+    messages: pl.Series,
+    codes: NDArray[np.int64],
+    masked: pl.Series,
+    leaks: NDArray[np.int64],
+    masks: Masks,
+) -> tuple[NDArray[np.int64], pl.Series]:
+    """Mask the messages of some shapes one by one, in place of these."""
+    if not len(leaks):
+        return codes, masked
+    is_leak = np.zeros(len(masked), dtype=bool)
+    is_leak[leaks] = True
+    rows = np.flatnonzero(is_leak[codes])
+    whole = codes.copy()
+    whole[rows] = len(masked) + np.arange(len(rows))
+    return whole, pl.concat([masked, _mask_each(messages.gather(rows), masks)])
 
 
 def mostly_distinct(messages: pl.Series) -> bool:

@@ -111,7 +111,7 @@ class Templates:
         ids = self._learner.learn(grouped.distinct["masked"])
         self._indexes = None
         self._count(ids, grouped.distinct, n_before)
-        return grouped.spread(messages, ids)
+        return grouped.spread(ids)
 
     def _count(self, ids: NDArray[np.int32], distinct: pl.DataFrame, n_before: int) -> None:
         self.n_cut += int(distinct["n_cut"].sum())
@@ -156,7 +156,7 @@ class Templates:
         if is_novel.any():
             ids[is_novel] = novel.learn(grouped.distinct.filter(is_novel))
         novel.n_cut += int(grouped.distinct["n_cut"].sum())
-        return grouped.spread(messages, ids)
+        return grouped.spread(ids)
 
     def _built(self) -> list[Index]:
         if self._indexes is None:

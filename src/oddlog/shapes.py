@@ -1,0 +1,136 @@
+r"""Texts that differ only in digits which no pattern tells apart, reduced to one: their shape.
+
+Most lines of a log are distinct, and most of what makes them so are digits: times, ids, counts. A
+pattern is *blind* to digits if each of its character classes holds all ten or none, as ``[0-9]{3}``
+does: it finds its matches in the same places whichever digits stand there. So a million lines are
+looked through for variables, or for their header, by looking at a few thousand shapes.
+
+Two kinds of pattern see a little more and are blind to what is changed here, because a shape keeps
+a digit in front of an ``x`` (``0[xX]``), and every digit of a text that holds ``::`` (short IPv6
+addresses begin with 2, 3 or f). A number of one or two digits right behind a letter is kept too:
+``eth0`` and ``eth1`` are names, which masks leave in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+ONE, TWO = ord("1"), ord("2")
+PIECE = 1 << 16  # bytes whose intermediate results stay in a core's cache
+
+_ESCAPE = re.compile(r"\\[^0-9xuUpP]")
+_CLASS = re.compile(r"\[\^?\]?[^\]]*\]")
+_ALL_DIGITS = re.compile(r"(?<!-)0-9")
+_TIMES = re.compile(r"\{[0-9]+(?:,[0-9]*)?\}")
+_NAME = re.compile(r"\(\?P?<\w+>")
+_TELLS = re.compile(r"[0-9]|\\[xuUpP]")
+
+
+class Distinct(NamedTuple):
+    """n texts as d distinct ones.
+
+    Attributes:
+        codes: (n,) int64, which of the distinct ones each text is; they are numbered in the order
+            of their first appearance.
+        first: (d,) int64, where each of them appears first.
+    """
+
+    codes: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+def distinct(texts: pl.Series) -> Distinct:
+    """Number the distinct texts among (n,) String without nulls."""
+    return renumber(texts.cast(pl.Categorical).to_physical().to_numpy())
+
+
+def renumber(codes: NDArray[np.integer]) -> Distinct:
+    """Number what (n,) codes >= 0 stand for in the order of first appearance."""
+    n = len(codes)
+    if not n:
+        none = np.empty(0, dtype=np.int64)
+        return Distinct(none, none)
+    first = np.full(int(codes.max()) + 1, n, dtype=np.int64)
+    first[codes[::-1]] = np.arange(n - 1, -1, -1)  # the earliest is written last
+    order = np.argsort(first, kind="stable")[: int((first < n).sum())]
+    number = np.empty(len(first), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return Distinct(number[codes], first[order])
+
+
+def is_blind(pattern: str) -> bool:
+    r"""Return whether a pattern is certain to find its matches whichever digits stand there.
+
+    Judged by its text, and in doubt False: no digit may be left once escapes, numbers of
+    repetitions and names are gone, and ``0-9`` from its classes. A range without a digit at either
+    end holds all ten or none, and so does what is made of such classes.
+
+    Example:
+        >>> is_blind(r"blk_-?[0-9]+"), is_blind(r"\b1[0-9]{9}"), is_blind(r"[0-8]")
+        (True, False, False)
+    """
+    bare = _NAME.sub("(", _ESCAPE.sub("", pattern))
+    bare = _CLASS.sub(lambda found: _ALL_DIGITS.sub("", found[0]).replace("{", ""), bare)
+    return _TELLS.search(_TIMES.sub("", bare)) is None
+
+
+def shapes_of(texts: pl.Series, digit: int = ONE) -> pl.Series:
+    """Return the shape of each of (n,) String without nulls; shapes are as long as the texts.
+
+    Args:
+        texts: The texts.
+        digit: The digit, as a byte, that stands for those that are not kept.
+    """
+    if not len(texts):
+        return texts
+    together = texts.str.join("\n").item()
+    if together.count("\n") != len(texts) - 1:  # a text of several lines
+        single = ~texts.str.contains("\n", literal=True)
+        shapes = shapes_of(texts.filter(single), digit)
+        return texts.clone().scatter(np.flatnonzero(single.to_numpy()), shapes)
+    block, has_colons = neutral(together.encode(), digit)
+    shapes = pl.Series(texts.name, block.decode().split("\n"), dtype=pl.String)
+    if has_colons:
+        shapes = texts.zip_with(texts.str.contains("::", literal=True), shapes)
+    return shapes
+
+
+def neutral(block: bytes, digit: int = ONE) -> tuple[bytes, bool]:
+    """Return the bytes of lines with the digits that are not kept replaced, and if "::" occurs.
+
+    What "::" keeps is left to the caller.
+
+    Args:
+        block: UTF-8, or any text in which the bytes of ASCII stand for nothing else.
+        digit: As for ``shapes_of``.
+    """
+    padded = np.frombuffer(b"\n\n" + block + b"\n\n", dtype=np.uint8)
+    out = np.empty(len(block), dtype=np.uint8)
+    has_colons = False
+    for begin in range(0, len(block), PIECE):
+        end = min(begin + PIECE, len(block))
+        piece = padded[begin : end + 4]  # two bytes more on either side
+        out[begin:end] = _neutral(piece, digit)
+        has_colons = has_colons or bool(_pairs(piece == ord(":")).any())
+    return out.tobytes(), has_colons
+
+
+def _neutral(piece: NDArray[np.uint8], digit: int) -> NDArray[np.uint8]:
+    is_digit = (piece - np.uint8(ord("0"))) < 10
+    small = piece | np.uint8(ord(" "))  # letters in small
+    is_letter = (small - np.uint8(ord("a"))) < 26
+    short = is_digit[1:-2] & is_letter[:-3] & ~_pairs(is_digit)[2:]  # begins one or two digits
+    keep = short[1:] | short[:-1] | (small[3:-1] == ord("x"))
+    changed = (is_digit[2:-2] & ~keep).view(np.uint8)
+    text = piece[2:-2]
+    return text - ((text - np.uint8(digit)) & np.negative(changed))
+
+
+def _pairs(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return (n - 1,) whether this and the next."""
+    return found[:-1] & found[1:]
