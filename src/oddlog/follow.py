@@ -17,6 +17,7 @@ no line is lost, and those since the last saved state come again.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import select
 import stat
@@ -30,6 +31,7 @@ import polars as pl
 from oddlog.errors import ArtifactError, FormatError
 from oddlog.formats.lines import to_lines
 
+LOGGER = logging.getLogger(__name__)
 HEAD_BYTES = 1_024
 MAX_LINE_BYTES = 1 << 20
 """A longer line is given out in pieces."""
@@ -258,7 +260,9 @@ class Follower:
                     parts.append((name, block))
                 rest.close()
                 return
-        self.n_gaps += bool(mark.offset)
+        if mark.offset:
+            self.n_gaps += 1
+            LOGGER.warning("%s: was rotated, and what was not read yet is not beside it", name)
 
 
 class Pipe:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from oddlog.alerts import AlertingConfig
     from oddlog.findings import Alert
     from oddlog.follow import Follower, Pipe
+    from oddlog.journald import Journal
     from oddlog.watch import WatchConfig, Watcher, WatchStats
     from oddlog.watch.running import Keeper
 
-JOURNAL = "journal"
 STATUS_S = 1.0
 StateFolder = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="Where to go on after a restart.")
@@ -41,7 +41,7 @@ def watch(
         list[str] | None, typer.Argument(metavar="FILE", help="Files to follow; - reads stdin.")
     ] = None,
     journald: Annotated[
-        bool, typer.Option("--journald", help="Follow the journal (journalctl -f -o json).")
+        bool, typer.Option("--journald", help="Follow systemd's journal, through journalctl.")
     ] = False,
     alerts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append alerts here, as JSON lines.")
@@ -64,7 +64,7 @@ def watch(
     ] = None,
     state: StateFolder = None,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Read what the files hold already.")
+        bool, typer.Option("--from-start", help="Read what is there already.")
     ] = False,
     set: Settings = None,
     device: Device = "auto",
@@ -149,33 +149,18 @@ def _alerting(
 
 def _feed(
     logs: list[str], journald: bool, from_start: bool, state: dict[str, Any] | None
-) -> Follower | Pipe:
+) -> Follower | Journal | Pipe:
     from oddlog.errors import ConfigError
     from oddlog.follow import Follower, Pipe
+    from oddlog.journald import Journal
 
     if bool(logs) == journald or ("-" in logs and len(logs) > 1):
         raise ConfigError("watch: name files to follow, or -, or --journald: one of them")
     if journald:
-        return _journal()
+        return Journal(from_start=from_start, state=state)
     if logs == ["-"]:
         return Pipe(sys.stdin.buffer, "-")
     return Follower(logs, from_start=from_start, state=state)
-
-
-def _journal() -> Pipe:
-    import subprocess
-    from shutil import which
-
-    from oddlog.errors import ConfigError
-    from oddlog.follow import Pipe
-
-    program = which("journalctl")
-    if program is None:
-        raise ConfigError("--journald: there is no journalctl on this machine")
-    command = [program, "-f", "-o", "json", "-n", "0"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 -- found by which
-    assert running.stdout is not None  # noqa: S101 -- a pipe was asked for
-    return Pipe(running.stdout, JOURNAL)
 
 
 def _watcher(

@@ -41,6 +41,10 @@ class Feed(Protocol):
         """Return where the reading stands, as plain values that JSON can carry."""
         ...
 
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
 
 class Shown(Protocol):
     """What a person or a program sees."""
