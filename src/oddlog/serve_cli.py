@@ -40,10 +40,17 @@ def serve(
         str | None,
         typer.Option(metavar="URL", envvar="ODDLOG_DB", help="sqlite:///... or postgresql://..."),
     ] = None,
-    kafka: Annotated[
-        str | None,
-        typer.Option("--from", metavar="URL", help="kafka://HOST:9092/TOPIC?group=oddlog"),
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="WHAT",
+            help="A file to follow, journald, or kafka://HOST:9092/TOPIC?group=oddlog; repeat.",
+        ),
     ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Read what files and journal hold already.")
+    ] = False,
     kafka_config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="librdkafka's settings, name=value.")
     ] = None,
@@ -65,7 +72,7 @@ def serve(
     ] = 200_000,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
-    """Take lines over HTTP or from Kafka, and show alerts on a page."""
+    """Take lines over HTTP, from files, the journal or Kafka, and show alerts on a page."""
     try:
         from oddlog.serve.run import Address, Settings, run
     except ModuleNotFoundError as error:
@@ -80,7 +87,8 @@ def serve(
             model=model,
             state=state,
             db=db,
-            kafka=kafka,
+            inputs=tuple(inputs or ()),
+            from_start=from_start,
             kafka_config=kafka_config,
             webhooks=(
                 *(("generic", url) for url in webhook or ()),

@@ -19,8 +19,7 @@ import polars as pl
 
 from oddlog.errors import ConfigError
 from oddlog.serve import otlp, plain
-from oddlog.serve.inbox import FullError
-from oddlog.serve.journal import JournalError
+from oddlog.serve.following import hand_over
 from oddlog.serve.lines import Limits, Received, RefusedError, table_of
 from oddlog.serve.service import Service
 
@@ -177,7 +176,8 @@ class KafkaReader:
             marks[name] = offset + 1
             if (table := self._read(message)) is not None:
                 tables.append(table)
-        if marks and self._submit(pl.concat(tables) if tables else _nothing(), marks):
+        lines = pl.concat(tables) if tables else _nothing()
+        if marks and hand_over(self._service, lines, marks, self._stopping):
             self._known |= marks
 
     def _read(self, message: Message) -> pl.DataFrame | None:
@@ -194,20 +194,6 @@ class KafkaReader:
         time = pl.from_epoch(pl.lit(milliseconds), "ms").dt.cast_time_unit("us")
         zoned = time.dt.replace_time_zone("UTC")
         return table.with_columns(time=pl.coalesce("time", zoned))
-
-    def _submit(self, lines: pl.DataFrame, marks: Mapping[str, int]) -> bool:
-        """Return whether the lines were taken; it tries until they are, or all ends."""
-        while not self._stopping.is_set():
-            try:
-                self._service.submit(lines, marks).result()
-            except FullError as full:
-                self._stopping.wait(min(full.retry_s, LONGEST_S))
-            except JournalError as error:
-                LOGGER.warning("kafka: lines wait to be written down: %s", error)
-                self._stopping.wait(LONGEST_S)
-            else:
-                return True
-        return False
 
     def _commit(self, *, wait: bool = False) -> None:
         """Tell the broker how far the worker has come."""

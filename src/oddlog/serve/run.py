@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import time as clocks
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -18,11 +19,14 @@ from oddlog.alerts import parse_budget
 from oddlog.alerts.sinks import Webhook, WebhookConfig
 from oddlog.config import build
 from oddlog.errors import ConfigError
+from oddlog.follow import Follower
+from oddlog.journald import Journal, find_journalctl
 from oddlog.pipeline import Pipeline
 from oddlog.serve.access import LOCAL_HOSTS, Access, read_token
 from oddlog.serve.alerting import Streams
 from oddlog.serve.app import create_app
 from oddlog.serve.delivery import Sink
+from oddlog.serve.following import FollowReader
 from oddlog.serve.inbox import Room
 from oddlog.serve.kafka import KafkaConfig, KafkaReader, read_settings
 from oddlog.serve.metrics import Metrics
@@ -32,6 +36,7 @@ from oddlog.watch import WatchConfig
 MOST_REQUESTS = 256
 GRACE_S = 10
 OTHERS_BITS = 0o077
+JOURNALD = "journald"
 LOGGER = logging.getLogger(__name__)
 
 
@@ -43,7 +48,9 @@ class Settings:
         model: The model folder.
         state: Folder of journal, state and, without ``db``, the database.
         db: URL of the database.
-        kafka: URL of what is read from Kafka; see ``KafkaConfig.parse``.
+        inputs: What is read besides HTTP: URLs of Kafka (see ``KafkaConfig.parse``), files to
+            follow, ``journald``.
+        from_start: Read what files and journal hold already.
         kafka_config: File of librdkafka's settings.
         webhooks: Where alerts are posted, each a style and a URL; see ``alerts.WebhookConfig``.
         budget: Alerts to be expected of normal windows, such as "20/day".
@@ -55,7 +62,8 @@ class Settings:
     model: Path
     state: Path
     db: str | None = field(default=None, repr=False)
-    kafka: str | None = None
+    inputs: tuple[str, ...] = ()
+    from_start: bool = False
     kafka_config: Path | None = None
     webhooks: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     budget: str | None = None
@@ -139,6 +147,7 @@ def run(settings: Settings, address: Address, ready: Callable[[str], None]) -> N
 def make_service(settings: Settings, metrics: Metrics) -> Service:
     """Load the model and put the service together, not yet started."""
     kafka = _kafka(settings)
+    _check_inputs(settings)
     pipeline = Pipeline.load(settings.model, settings.device)
     budget = None if settings.budget is None else parse_budget(settings.budget)
     service = Service(
@@ -152,8 +161,9 @@ def make_service(settings: Settings, metrics: Metrics) -> Service:
         sinks=make_sinks(settings.webhooks),
         latencies=metrics.took,
     )
-    if kafka is not None:
-        service.add_feed(KafkaReader(kafka, service))
+    for config in kafka:
+        service.add_feed(KafkaReader(config, service))
+    _follow(settings, service)
     return service
 
 
@@ -197,11 +207,36 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _kafka(settings: Settings) -> KafkaConfig | None:
-    if settings.kafka is None:
-        return None
-    more = {} if settings.kafka_config is None else read_settings(settings.kafka_config)
-    return KafkaConfig.parse(settings.kafka, more)
+def _kafka(settings: Settings) -> list[KafkaConfig]:
+    urls = [url for url in settings.inputs if "://" in url]
+    more = {} if settings.kafka_config is None or not urls else read_settings(settings.kafka_config)
+    return [KafkaConfig.parse(url, more) for url in urls]
+
+
+def _check_inputs(settings: Settings) -> None:
+    """Refuse at once what could not be followed."""
+    for name in settings.inputs:
+        if name == JOURNALD:
+            find_journalctl()
+        elif Path(name).is_dir():
+            raise ConfigError(f"--from {name}: is a folder; name the files in it")
+
+
+def _follow(settings: Settings, service: Service) -> None:
+    """Have the service read files, and the journal."""
+    names = [name for name in settings.inputs if "://" not in name]
+    files, start = [name for name in names if name != JOURNALD], settings.from_start
+
+    def open_files(place: Mapping[str, Any] | None) -> Follower:
+        return Follower(files, from_start=start, state=place)
+
+    def open_journal(place: Mapping[str, Any] | None) -> Journal:
+        return Journal(from_start=start, state=place)
+
+    if files:
+        service.add_feed(FollowReader("files", open_files, service))
+    if JOURNALD in names:
+        service.add_feed(FollowReader(JOURNALD, open_journal, service))
 
 
 def _is_local(host: str) -> bool:
