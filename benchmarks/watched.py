@@ -45,6 +45,7 @@ def measure(options):
         watcher.push(lines[first : first + options.push], ARRIVAL, str(options.log))
     watcher.flush(ARRIVAL)
     stream_s = time.process_time() - begun
+    late = [late_by(alert) for alert in watcher.alerts() if alert.early]
     pushed = np.array([scores[key] for key in result.sequences.keys])
     stats = watcher.stats
     return {
@@ -56,11 +57,18 @@ def measure(options):
         "flags_that_differ": int((result.calibration.flags(pushed) != result.flags).sum()),
         "flagged": int(result.flags.sum()),
         "alerts": len(watcher.alerts()),
-        "early_alerts": sum(alert.early for alert in watcher.alerts()),
+        "early_alerts": len(late),
+        "events_late_median_max": [float(np.median(late or [0])), max(late, default=0)],
         "judged_twice": stats.n_windows - len(result),
         "file_lines_per_s": round(len(lines) / batch_s),
         "stream_lines_per_s": round(len(lines) / stream_s),
     }
+
+
+def late_by(alert):
+    """Return how many events came between the first that was odd enough and the alert."""
+    odd = [c["position"] for c in alert.culprits if c["score"] >= alert.threshold]
+    return alert.n_events - 1 - min(odd, default=alert.n_events - 1)
 
 
 if __name__ == "__main__":

@@ -220,6 +220,23 @@ def prefixes(sequences):
     )
 
 
+def last_events(sequences, memory):
+    """Return a live window for each event: it, and so many events before it."""
+    last = np.arange(len(sequences.rows))
+    starts_at = sequences.offsets[:-1][sequences.owners]
+    first = np.maximum(starts_at, last - memory)
+    parts = [sequences.rows[a : b + 1] for a, b in zip(first, last, strict=True)]
+    return Sequences(
+        events=sequences.events,
+        rows=np.concatenate(parts),
+        offsets=np.concatenate([[0], np.cumsum([len(part) for part in parts])]),
+        keys=pl.Series([f"event {i}" for i in last]),
+        labels=pl.Series([None] * len(last), dtype=pl.String),
+        starts=(first == starts_at) & sequences.starts[sequences.owners],
+        ends=np.zeros(len(last), dtype=bool),
+    )
+
+
 def sees_templates_or_skip(trained):
     if trained.name in BLIND:
         pytest.skip(f"{trained.name} does not look at templates")
@@ -459,6 +476,16 @@ def test_a_causal_detectors_event_scores_do_not_change_when_more_events_come(tra
     assert event is not None
     assert final is not None
     assert event == pytest.approx(final[live.rows], rel=1e-4, abs=1e-4)
+
+
+def test_an_event_score_needs_no_more_past_than_the_detector_says(trained):
+    memory = getattr(trained.detector, "memory", None)
+    if memory is None:
+        pytest.skip(f"{trained.name} may look at all that came before an event")
+    some = trained.test.take([0, N_NORMAL])
+    tails = last_events(some, memory)
+    event, final = trained.detector.score(tails).event, trained.detector.score(some).event
+    assert event[tails.offsets[1:] - 1] == pytest.approx(final, rel=1e-4, abs=1e-4)
 
 
 HDFS_NUMBERS = {  # 5,000 random normal sessions to learn from: precision and recall of the rule

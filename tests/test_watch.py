@@ -229,13 +229,11 @@ def test_a_damaged_state_is_refused(part):
         Watcher.restore(fitted("key_set"), state | {part: {}})
 
 
-def test_a_long_open_session_is_looked_at_in_proportion_to_its_length(monkeypatch):
-    pipeline, looked = fitted("new_event"), []
-    score = type(pipeline.detector).score
-    monkeypatch.setattr(
-        type(pipeline.detector),
-        "score",
-        lambda self, windows: looked.append(len(windows.rows)) or score(self, windows),
-    )
-    feed(Watcher(pipeline), lines([["copy"] * 48]))
-    assert sum(looked) < 10 * 48
+@pytest.mark.parametrize("detector", ["new_event", "ngram", "length"])
+def test_an_odd_event_of_a_long_session_is_raised_when_it_arrives(detector):
+    told = lines([[*["open", "copy"] * 30, "disk burns at"], USUAL])
+    watcher = Watcher(fitted(detector), WatchConfig(story_s=1e9))
+    raised = [alert for line in told for alert in watcher.push([line], START)]
+    found = raised[-1] if detector == "new_event" else raised[0]
+    odd = {"new_event": 60, "ngram": 2, "length": 3}[detector]
+    assert (found.early, found.n_events, found.culprits[0]["position"]) == (True, odd + 1, odd)

@@ -55,7 +55,8 @@ class Detector(Protocol):
     ``config`` is the constructor's only argument; the constructor stores it and does nothing else.
     One that learns from labels, but needs no anomaly among them, has ``needs_anomalies = False``.
     One that may read messages, so that equal templates do not mean equal scores, has
-    ``reads_messages = True``.
+    ``reads_messages = True``. One whose event scores depend on no more than so many events before
+    the event says how many: ``memory``.
     """
 
     name: ClassVar[str]

@@ -45,6 +45,7 @@ class NewEvent:
     name: ClassVar[str] = "new_event"
     learns_from: ClassVar[Literal["normal", "labelled"]] = "normal"
     causal: ClassVar[bool] = True
+    memory: ClassVar[int] = 0
     Config: ClassVar[type[settings.Config]] = NewEventConfig
 
     def __init__(self, config: NewEventConfig) -> None:

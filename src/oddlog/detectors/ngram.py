@@ -254,6 +254,11 @@ class Ngram:
         self.config = config
         self._model: _Model | None = None
 
+    @property
+    def memory(self) -> int:
+        """Events before an event that its score depends on."""
+        return self.config.n - 1
+
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Count the n-grams of ``train``; ``valid`` and ``run`` have no use here.
 

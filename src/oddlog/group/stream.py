@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -20,6 +22,21 @@ from oddlog.group.store import EventStore
 from oddlog.group.window import MICROSECONDS, Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, eq=False)
+class Tails:
+    """What is new in n open windows, and a little of what came before it.
+
+    Attributes:
+        windows: Of each window its last events; one whose beginning is left out says so.
+        n_before: (n,) how many events of each are not new.
+        names: (n,) the session or place of each.
+    """
+
+    windows: Sequences
+    n_before: Ints
+    names: tuple[str, ...]
 
 
 class Grouper:
@@ -103,6 +120,11 @@ class Grouper:
         holder = self._cutter.holders.get(name)
         return 0 if holder is None else len(holder.rows)
 
+    def n_rows_after(self, name: str, row: int) -> int:
+        """Return how many of the events under a name were numbered higher than ``row``."""
+        holder = self._cutter.holders.get(name)
+        return 0 if holder is None else len(holder.rows) - bisect_right(holder.rows, row)
+
     def last_row(self, name: str) -> int:
         """Return the number of the last event of what is open under a name; -1 if nothing is."""
         holder = self._cutter.holders.get(name)
@@ -113,18 +135,38 @@ class Grouper:
         names: Iterable[str],
         *,
         ended: bool = False,
-        columns: Collection[str] | None = None,
     ) -> Sequences | None:
         """Return open windows as they are now, and close nothing.
 
         Args:
             names: Sessions, or places for windows of lines and time; what is not open is left out.
             ended: Mark the sessions as ended.
-            columns: Of the events, source and line among them; None for all.
         """
         holders = self._cutter.holders
         found = [w for n in names if n in holders for w in self._cutter.peek(n, ended=ended)]
-        return self._sequences(found, columns) if found else None
+        return self._sequences(found) if found else None
+
+    def tails(
+        self, seen: Mapping[str, int], n_before: int | None, columns: Collection[str]
+    ) -> Tails | None:
+        """Return the ends of open windows as they are now, and close nothing.
+
+        Args:
+            seen: By session or place, which must be open, the number of the last event that is not
+                new; all later ones are.
+            n_before: Events before the first new one to give as well, None for all there are.
+            columns: Of the events, source and line among them.
+        """
+        found = [
+            (*_tail(window, row, n_before), name)
+            for name, row in seen.items()
+            for window in self._cutter.peek(name, ended=False)
+        ]
+        if not found:
+            return None
+        found.sort(key=lambda one: one[0].rows[0])  # as ``_sequences`` does
+        windows, before, names = zip(*found, strict=True)
+        return Tails(self._sequences(list(windows), columns), np.array(before), names)
 
     def advance(self, time: datetime, sources: Iterable[str] | None = None) -> Sequences | None:
         """Let time pass without events: close what has ended by ``time`` in silent sources.
@@ -217,6 +259,16 @@ class Grouper:
     def _living(self) -> Ints:
         held = [np.array(holder.rows, dtype=np.int64) for holder in self._cutter.holders.values()]
         return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *held]))
+
+
+def _tail(window: Closed, seen: int, n_before: int | None) -> tuple[Closed, int]:
+    """Return the end of a window, and how many events of it are not new."""
+    n_seen = min(bisect_right(window.rows, seen), len(window.rows) - 1)
+    begin = 0 if n_before is None else max(0, n_seen - n_before)
+    if not begin:
+        return window, n_seen
+    rows, number = window.rows[begin:], window.number
+    return Closed(rows, window.name, number, starts=False, ends=window.ends), n_seen - begin
 
 
 def _cutter(window: Window, max_remembered: int) -> Cutter:

@@ -9,13 +9,14 @@ distance to what is still to come) bounds nothing, and waits for the window to e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oddlog.detectors import Detector, detector_class
 from oddlog.events import Sequences
+from oddlog.group import Tails
 
 Floats = NDArray[np.float64]
 
@@ -37,39 +38,53 @@ class Scorer:
 
     def sequence(self, sequences: Sequences) -> Floats:
         """Return (n,) the scores of windows."""
-        return self._look_up(sequences, self._known, self._whole)
+        if not self.reads_ids:
+            return self._whole(sequences)
+        strings = strings_of(sequences)
+        return self._look_up(strings, self._known, lambda i: self._whole(sequences.take(i)))
 
-    def early(self, sequences: Sequences) -> Floats:
-        """Return (n,) the score of each window's worst event so far."""
-        return self._look_up(sequences, self._early, self._worst)
+    def early(self, tails: Tails) -> Floats:
+        """Return (n,) the score of the worst new event of each window that has grown."""
+        windows, n_before = tails.windows, tails.n_before
+        strings = list(zip(n_before.tolist(), strings_of(windows), strict=True))
+        return self._look_up(
+            strings, self._early, lambda i: self._worst(windows.take(i), n_before[i])
+        )
 
     def _whole(self, sequences: Sequences) -> Floats:
         return self._detector.score(sequences.without_labels()).sequence.astype(np.float64)
 
-    def _worst(self, sequences: Sequences) -> Floats:
+    def _worst(self, sequences: Sequences, n_before: NDArray[np.int64]) -> Floats:
         events = self._detector.score(sequences.without_labels()).event
         if events is None:
             return np.full(len(sequences), -np.inf)
-        return np.maximum.reduceat(events, sequences.offsets[:-1]).astype(np.float64)
+        first, last = sequences.offsets[:-1] + n_before, sequences.offsets[1:]
+        bounds = np.stack([first, last], axis=1).ravel()[:-1]  # new, not new, new ...
+        return np.maximum.reduceat(events, bounds)[::2].astype(np.float64)
 
     def _look_up(
-        self, sequences: Sequences, known: dict[Hashable, float], score: Callable[..., Floats]
+        self,
+        strings: Sequence[Hashable],
+        known: dict[Hashable, float],
+        score: Callable[[list[int]], Floats],
     ) -> Floats:
-        if not self.reads_ids:
-            return score(sequences)
-        strings = strings_of(sequences)
         new: dict[Hashable, int] = {}
         for index, string in enumerate(strings):
             if string not in known:
                 new.setdefault(string, index)
         if new:
-            found = score(sequences.take(list(new.values())))
+            found = score(list(new.values()))
             known.update(zip(new, found.tolist(), strict=True))
         scores = np.fromiter((known[s] for s in strings), np.float64, len(strings))
         if len(known) > self._max_cached:
             for string in list(known)[: len(known) - self._max_cached // 2]:
                 del known[string]
         return scores
+
+
+def memory_of(detector: Detector) -> int | None:
+    """Return how many events before an event its score depends on; None for all of them."""
+    return getattr(detector, "memory", None)
 
 
 def reads_text(detector: Detector) -> bool:

@@ -30,15 +30,17 @@ from oddlog.drain import Novelties
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.events import Sequences, check_events, column
 from oddlog.findings import Alert
+from oddlog.group import Tails
 from oddlog.pipeline import Pipeline
 from oddlog.watch.drifting import DriftWatch
+from oddlog.watch.growth import Growth
 from oddlog.watch.intake import Intake, Lines
 from oddlog.watch.raising import Raiser
-from oddlog.watch.scoring import Floats, Scorer, reads_text
+from oddlog.watch.scoring import Floats, Scorer, memory_of, reads_text
 from oddlog.watch.stats import QUANTILES, WatchStats
 from oddlog.watch.windows import Looks, OpenWindows
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 STDIN = "-"
 Listener = Callable[[Sequences, Floats], None]
 """Called with the windows that were judged, and their scores (n,)."""
@@ -103,12 +105,10 @@ class Watcher:
         assert window is not None  # noqa: S101 -- fit stores the one it chose
         limits = {"max_open": self.config.max_sessions, "max_events": self.config.max_events}
         self._intake = Intake(settings.format, settings.session_by, self.config.quiet_s)
-        self._windows = OpenWindows(window, pipeline.silences, self.config.idle_s, limits)
+        growth = _growth(pipeline, self.config.early)
+        self._windows = OpenWindows(window, pipeline.silences, self.config.idle_s, limits, growth)
         self._novel = Novelties(pipeline.templates.config)
         self._scorer = Scorer(pipeline.detector, self.config.max_cached)
-        self._early = (
-            self.config.early and pipeline.detector.causal and not reads_text(pipeline.detector)
-        )
         self._drift = DriftWatch(self._calibration.scores, self.config.story_s)
         self._raiser = Raiser(pipeline, self._drift, Stories(self.config.story_s), self._novel)
         self._pace = Pace()
@@ -144,7 +144,7 @@ class Watcher:
         self._raiser.grown = []
         events = [part for part in parts if part is not None]
         table = self._with_templates(pl.concat(events, how="diagonal")) if events else None
-        looks = self._windows.push(table, self._intake.sources, now, self._early)
+        looks = self._windows.push(table, self._intake.sources, now)
         return self._judge(looks, now)
 
     def _with_templates(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -170,7 +170,7 @@ class Watcher:
             if windows is not None:
                 raised += self._judge_whole(windows, now, last=last)
         if looks.grown is not None:
-            raised += self._judge_early(looks.grown, looks.names, now)
+            raised += self._judge_early(looks.grown, now)
         return raised
 
     def _judge_whole(self, windows: Sequences, now: float, *, last: bool) -> list[Alert]:
@@ -187,13 +187,18 @@ class Watcher:
             windows, (flagged, scores[flagged], p_values[flagged]), self._terms(now), last=last
         )
 
-    def _judge_early(self, windows: Sequences, names: tuple[str, ...], now: float) -> list[Alert]:
-        scores = self._scorer.early(windows)
+    def _judge_early(self, tails: Tails, now: float) -> list[Alert]:
+        scores = self._scorer.early(tails)
         p_values = self._learned.p_values(scores)
         flagged = np.flatnonzero(p_values <= self.rate.value)
-        fresh = self._raiser.not_raised(windows, (flagged, scores[flagged], p_values[flagged]))
-        whole = self._windows.whole(names) if len(fresh[0]) else None
-        return [] if whole is None else self._raiser.raise_early(whole, fresh, self._terms(now))
+        found = flagged, scores[flagged], p_values[flagged]
+        index, scores, p_values = self._raiser.not_raised(tails.windows, found)
+        whole = self._windows.whole(dict.fromkeys(tails.names[i] for i in index.tolist()))
+        if whole is None:
+            return []
+        place = {key: i for i, key in enumerate(whole.keys)}
+        own = np.array([place[key] for key in tails.windows.keys.gather(index)])
+        return self._raiser.raise_early(whole, (own, scores, p_values), self._terms(now))
 
     def _terms(self, now: float) -> tuple[Learned, float, datetime]:
         return self._learned, self.rate.value, _time(now)
@@ -341,6 +346,16 @@ class Watcher:
         self._pace = Pace.restore(state["pace"])
         self._counts = Counter(state["counts"])
         self._unknown = Counter(dict(state["unknown"]))
+
+
+def _growth(pipeline: Pipeline, early: bool) -> Growth | None:
+    """Return what chooses open windows to be looked at; None where none is."""
+    detector, window = pipeline.detector, pipeline.config.window
+    if not early or not detector.causal or reads_text(detector):
+        return None
+    # a window of lines is named after its first, and short
+    whole = window is not None and window.by == "lines"
+    return Growth(None if whole else memory_of(detector))
 
 
 def _latest(windows: Sequences, now: float) -> datetime:

@@ -1,9 +1,8 @@
-"""The windows of a stream that are to be judged now, and for how long each one is looked at.
+"""The windows of a stream that are to be judged now.
 
 Three things make a window worth a look: the window rule closed it; its session has been silent for
 longer than any of training (``waiting``), and is judged as if it had ended; or it has grown, and
-the detector can say something of a window that is still open. The last is done whenever a window
-has grown by a share, so that what a session costs stays in proportion to its length.
+the detector can say something of a window that is still open (``growth``).
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ import polars as pl
 
 from oddlog.endings import Silences
 from oddlog.events import Sequences, column
-from oddlog.group import Grouper, GroupReport, Window
+from oddlog.group import Grouper, GroupReport, Tails, Window
 from oddlog.group.cut import places
+from oddlog.watch.growth import Growth
 from oddlog.watch.intake import Source
 from oddlog.watch.waiting import ARRIVAL, Waiting
 
 IDS = ("source", "line", "time", "template_id")
-GROWTH = 1.125
-"""An open window is looked at again when it has so many times the events of the last look."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +33,13 @@ class Looks:
     Attributes:
         closed: For good.
         silent: Still open, but as good as ended.
-        grown: Still open; what a causal detector says of their events so far. Their events lack
-            text (``IDS``); ``OpenWindows.whole`` gives it for those that are raised.
-        names: Of the sessions or places that have grown.
+        grown: Still open; what is new in them, without text (``IDS``). ``OpenWindows.whole`` gives
+            those that are raised.
     """
 
     closed: Sequences | None = None
     silent: Sequences | None = None
-    grown: Sequences | None = None
-    names: tuple[str, ...] = ()
+    grown: Tails | None = None
 
 
 class OpenWindows:
@@ -54,10 +50,16 @@ class OpenWindows:
         silences: What training showed of the ends of sessions.
         idle_s: See ``Waiting``.
         limits: ``max_open`` and ``max_events``; see ``Grouper``.
+        growth: Chooses among the windows that have grown; None where nothing is said of them.
     """
 
     def __init__(
-        self, window: Window, silences: Silences, idle_s: float, limits: Mapping[str, int]
+        self,
+        window: Window,
+        silences: Silences,
+        idle_s: float,
+        limits: Mapping[str, int],
+        growth: Growth | None,
     ) -> None:
         self._window = window
         self._silences = silences
@@ -66,7 +68,7 @@ class OpenWindows:
         self._waits = window.by == "session" and window.gap_s is None
         self._limited = window.max_length is not None or window.age_s is not None
         self._settled: dict[str, int] = {}  # key -> events, of silent windows that were judged
-        self._looked: dict[str, int] = {}  # name -> events at the last look
+        self._growth = growth
         self.n_retired = 0
 
     @property
@@ -84,16 +86,13 @@ class OpenWindows:
         """What the cutting counted."""
         return self._grouper.report
 
-    def push(
-        self, events: pl.DataFrame | None, sources: Mapping[str, Source], now: float, early: bool
-    ) -> Looks:
+    def push(self, events: pl.DataFrame | None, sources: Mapping[str, Source], now: float) -> Looks:
         """Take the next events and return the windows that are worth a look.
 
         Args:
             events: With template ids.
             sources: Where the reading of each source stands.
             now: Seconds since 1970.
-            early: Whether grown windows are wanted.
         """
         clocks = _clocks(sources, now)
         parts = [self._let_pass(sources, clocks, now)]
@@ -109,7 +108,7 @@ class OpenWindows:
         return Looks(
             self._final(Sequences.concat(closed), sources, clocks) if closed else None,
             self._silent(clocks) if self._waits else None,
-            *(self._grown(names) if early else (None, ())),
+            self._grown(names, 0 if events is None else events.height),
         )
 
     def whole(self, names: Iterable[str]) -> Sequences | None:
@@ -123,7 +122,8 @@ class OpenWindows:
         looks = Looks(None if closed is None else self._final(closed, sources, {**ends}))
         self._waiting.clear()
         self._settled.clear()
-        self._looked.clear()
+        if self._growth is not None:
+            self._growth.clear()
         return looks
 
     def _let_pass(
@@ -178,17 +178,11 @@ class OpenWindows:
     def _last(self, name: str) -> int:
         return self._grouper.last_row(name)
 
-    def _grown(self, names: list[str]) -> tuple[Sequences | None, tuple[str, ...]]:
-        grown = []
-        for name in names:
-            n = self._grouper.n_rows(name)
-            before = self._looked.get(name, 0)
-            if n and (n < before or n >= GROWTH * before):
-                self._looked[name] = n
-                grown.append(name)
-        if len(self._looked) > 2 * self.n_open + 1_000:
-            self._looked = {k: n for k, n in self._looked.items() if self._grouper.n_rows(k)}
-        return self._grouper.peek(grown, columns=IDS), tuple(grown)
+    def _grown(self, names: list[str], n_events: int) -> Tails | None:
+        if self._growth is None:
+            return None
+        seen = self._growth.choose(self._grouper, names, n_events)
+        return self._grouper.tails(seen, self._growth.memory, IDS)
 
     def state(self) -> dict[str, Any]:
         """Return plain values that JSON can carry."""
@@ -196,7 +190,7 @@ class OpenWindows:
             "grouper": self._grouper.state(),
             "waiting": self._waiting.state(),
             "settled": self._settled,
-            "looked": self._looked,
+            "growth": None if self._growth is None else self._growth.state(),
             "n_retired": self.n_retired,
         }
 
@@ -205,7 +199,8 @@ class OpenWindows:
         self._grouper = Grouper.restore(state["grouper"])
         self._waiting.load(state["waiting"])
         self._settled = dict(state["settled"])
-        self._looked = dict(state["looked"])
+        if self._growth is not None and state["growth"] is not None:
+            self._growth.load(state["growth"])
         self.n_retired = state["n_retired"]
 
 

@@ -92,6 +92,11 @@ class DeepLog:
         self.history: list[dict[str, float]] = []
         """One record per epoch of training: epoch, train_loss, valid_loss (nats per window)."""
 
+    @property
+    def memory(self) -> int:
+        """Events before an event that its score depends on."""
+        return self.config.window
+
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
         """Learn the next key on ``train``; keep the epoch with the best loss on ``valid``.
 
