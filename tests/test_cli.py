@@ -367,7 +367,7 @@ def test_every_detector_is_listed_with_its_settings(run):
 
 
 def test_a_detector_whose_extra_is_missing_says_what_to_install():
-    without = "import sys; sys.modules['transformers'] = None; "
+    without = "import sys; sys.modules['torch'] = None; "
     command = [sys.executable, "-c", without + ODDLOG[2], "detectors"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = {record["detector"]: record for record in records_of(out)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers.models.gpt2 import GPT2ForSequenceClassification
+from transformers.models.gpt2 import GPT2Config, GPT2ForSequenceClassification
 
 from known_gpt2_classifier import draw, fit, sessions
 from oddlog.detectors.gpt2_classifier import GPT2Classifier, GPT2ClassifierConfig
@@ -95,11 +95,24 @@ def test_an_unknown_template_makes_a_session_as_risky_as_in_validation():
 
 
 def test_the_network_reads_the_head_where_transformers_does(network):
-    config = network.config
-    config.pad_token_id = 0
+    sizes = network.transformer.sizes
+    config = GPT2Config(
+        vocab_size=sizes.n_tokens,
+        n_positions=sizes.places,
+        n_embd=sizes.width,
+        n_layer=sizes.layers,
+        n_head=sizes.heads,
+        n_inner=sizes.inner,
+        bos_token_id=None,
+        eos_token_id=None,
+        num_labels=network.score.out_features,
+        pad_token_id=0,
+    )
+    reference = GPT2ForSequenceClassification(config).eval()
+    reference.load_state_dict(network.state_dict())
     tokens = torch.tensor([[5, 6, 7, 0], [5, 8, 9, 10]])
     with torch.no_grad():
-        theirs = GPT2ForSequenceClassification.forward(network, input_ids=tokens).logits
+        theirs = reference(input_ids=tokens).logits
         ours = class_logits(network, tokens, torch.tensor([3, 4]))
     assert ours.tolist() == [pytest.approx(row, abs=1e-6) for row in theirs.tolist()]
 

@@ -170,8 +170,15 @@ def test_a_pretrained_network_gives_the_hidden_states_that_transformers_gives(pr
     theirs = GPT2LMHeadModel.from_pretrained(pretrained).transformer.eval()
     tokens = torch.tensor([[5, 9, 200, 3]])
     with torch.no_grad():
-        found = [net(input_ids=tokens).last_hidden_state for net in (network.transformer, theirs)]
+        found = network.transformer(tokens), theirs(input_ids=tokens).last_hidden_state
     assert torch.allclose(*found, atol=1e-6)
+
+
+def test_a_pretrained_network_with_an_activation_that_is_not_known_is_refused(tmp_path):
+    sizes = {"n_positions": 32, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    GPT2Config(vocab_size=100, activation_function="mish", **sizes).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="has the activation 'mish'; only these are known"):
+        find_start(settings(start=str(tmp_path)))
 
 
 def test_keys_get_embeddings_around_the_mean_of_the_pretrained_ones(pretrained):

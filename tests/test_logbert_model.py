@@ -65,7 +65,7 @@ def test_each_token_is_judged_with_every_other_of_its_pass_masked(network, strin
             inputs[masked] = mask_of(network)
             with torch.inference_mode():
                 outputs = encode_strings(network, torch.from_numpy(inputs)[None])
-                logits = network.cls(outputs)[0, place, FIRST_CANDIDATE : mask_of(network)]
+                logits = network.logits(outputs)[0, place, FIRST_CANDIDATE : mask_of(network)]
             wanted = -torch.log_softmax(logits, dim=0)[tokens[place] - FIRST_CANDIDATE].item()
             assert found.surprise[first + place] == pytest.approx(wanted, abs=1e-4)
 
@@ -114,7 +114,7 @@ def test_the_loss_is_masked_prediction_and_the_distance(network):
     centre, weights = torch.full((8,), 0.5), torch.tensor([1.0, 3.0])
     with torch.inference_mode():
         outputs = encode_strings(network, inputs)
-        logits = network.cls(outputs)[..., FIRST_CANDIDATE : mask_of(network)]
+        logits = network.logits(outputs)[..., FIRST_CANDIDATE : mask_of(network)]
         surprise = -torch.log_softmax(logits, dim=-1)
         found = loss_of(network, Batch(tokens, inputs, masked, weights), centre, 0.1).item()
     each = [surprise[0, 1, ONE - END], surprise[0, 3, 0], surprise[1, 2, ONE - END]]

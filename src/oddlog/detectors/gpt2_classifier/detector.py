@@ -36,7 +36,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from transformers.models.gpt2 import GPT2ForSequenceClassification
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.classes import add_novelty, novelty_risk, number_classes, scores_of, with_labels
@@ -52,12 +51,12 @@ from oddlog.detectors.gpt2_classifier.inputs import (
 )
 from oddlog.detectors.gpt2_classifier.loss import class_factors, named_factors
 from oddlog.detectors.gpt2_classifier.model import (
+    Classifier,
     Shape,
     Taught,
     chunk_owners,
     classifier_task,
     make_stage,
-    move,
     new_network,
     probabilities,
 )
@@ -90,7 +89,7 @@ class _Model:
     """
 
     reader: Reader
-    network: GPT2ForSequenceClassification
+    network: Classifier
     shape: Shape
     names: tuple[str, ...]
     risk: float
@@ -241,7 +240,7 @@ class GPT2Classifier:
             load_parameters(network, weights)
         except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"{folder}: damaged: {error}; fit the model again") from None
-        move(network, choose_device(device))
+        network.to(choose_device(device))
         detector._model = _Model(reader, network, shape, names, risk)
         return detector
 

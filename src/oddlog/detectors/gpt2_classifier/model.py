@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from transformers.models.gpt2 import GPT2Config, GPT2ForSequenceClassification
 
 from oddlog.config import Config
 from oddlog.detectors.gpt2_classifier.config import GPT2ClassifierConfig
@@ -24,14 +23,13 @@ from oddlog.detectors.gpt2_classifier.loss import losses_if
 from oddlog.distinct import Distinct, batch_ranges
 from oddlog.encode import BEGIN, END, HIDDEN, UNKNOWN
 from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.gpt2 import GPT2, STD, Sizes
 from oddlog.nn.strings import Encoded
 from oddlog.nn.training import Stage, Task
 
 SCORING_CELLS, TRAINING_CELLS = 2**21, 2**18
 """Padded tokens times width in a batch: at a width of 60, 35,000 and 4,400 tokens."""
 POOL = 8
-FAST = {"gelu_new": "gelu_pytorch_tanh"}
-"""The same function, computed at once."""
 
 
 class Shape(Config):
@@ -59,41 +57,42 @@ class Shape(Config):
         )
 
 
-def new_network(
-    shape: Shape, n_tokens: int, n_classes: int, dropout: float
-) -> GPT2ForSequenceClassification:
+class Classifier(nn.Module):
+    """A GPT-2 whose last vector tells the class."""
+
+    def __init__(self, sizes: Sizes, n_classes: int) -> None:
+        super().__init__()
+        self.transformer = GPT2(sizes)
+        self.score = nn.Linear(sizes.width, n_classes, bias=False)
+        nn.init.normal_(self.score.weight, std=STD)
+
+    @property
+    def width(self) -> int:
+        """Of its vectors."""
+        return self.transformer.sizes.width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.transformer.device
+
+
+def new_network(shape: Shape, n_tokens: int, n_classes: int, dropout: float) -> Classifier:
     """Build the network with random weights, drawn from torch's global generator on the CPU."""
-    config = GPT2Config(
-        vocab_size=n_tokens,
-        n_positions=shape.places,
-        n_embd=shape.width,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        n_inner=shape.inner,
-        activation_function=FAST.get(shape.activation, shape.activation),
-        layer_norm_epsilon=shape.epsilon,
-        scale_attn_weights=shape.scaled,
-        scale_attn_by_inverse_layer_idx=shape.scaled_by_layer,
-        resid_pdrop=dropout,
-        embd_pdrop=dropout,
-        attn_pdrop=0.0,  # with dropout there torch takes a path that is a fifth slower
-        bos_token_id=None,
-        eos_token_id=None,
-        use_cache=False,
-    )
-    config.num_labels = n_classes
-    return GPT2ForSequenceClassification(config).eval()
+    # no dropout of attention: with it torch takes a path that is a fifth slower
+    sizes = Sizes(n_tokens=n_tokens, dropout=dropout, **shape.model_dump())
+    return Classifier(sizes, n_classes).eval()
 
 
-def class_logits(model: GPT2ForSequenceClassification, tokens: Tensor, lengths: Tensor) -> Tensor:
+def class_logits(model: Classifier, tokens: Tensor, lengths: Tensor) -> Tensor:
     """Return (B, K) logits of strings (B, T) that are ``lengths`` (B,) tokens long."""
-    hidden = model.transformer(input_ids=tokens).last_hidden_state  # (B, T, D)
+    hidden = model.transformer(tokens)  # (B, T, D)
     rows = torch.arange(len(lengths), device=lengths.device)
     return model.score(hidden[rows, lengths - 1])
 
 
 @torch.inference_mode()
-def probabilities(model: GPT2ForSequenceClassification, strings: Distinct) -> NDArray[np.float64]:
+def probabilities(model: Classifier, strings: Distinct) -> NDArray[np.float64]:
     """Return (d, K) class probabilities of distinct strings, each at most as long as the context.
 
     Args:
@@ -101,7 +100,7 @@ def probabilities(model: GPT2ForSequenceClassification, strings: Distinct) -> ND
         strings: The strings.
     """
     found = np.zeros((len(strings), model.score.out_features))
-    for batch in batch_ranges(strings.lengths, max(1, SCORING_CELLS // model.config.n_embd)):
+    for batch in batch_ranges(strings.lengths, max(1, SCORING_CELLS // model.width)):
         tokens = pad(strings, batch).to(model.device)
         lengths = torch.from_numpy(strings.lengths[batch]).to(model.device)
         logits = class_logits(model, tokens, lengths).double()
@@ -181,7 +180,7 @@ def hide_some(batch: Batch, config: GPT2ClassifierConfig, generator: torch.Gener
     return Batch(tokens, lengths, batch.targets)
 
 
-def class_loss(model: GPT2ForSequenceClassification, batch: Batch, gamma: float) -> Tensor:
+def class_loss(model: Classifier, batch: Batch, gamma: float) -> Tensor:
     """Return the mean over the strings of what each loses as each of its classes."""
     losses = losses_if(class_logits(model, batch.tokens, batch.lengths), gamma)  # (B, K)
     return (batch.targets * losses).sum() / len(losses)
@@ -226,7 +225,7 @@ def make_stage(n_shown: float, config: GPT2ClassifierConfig) -> tuple[Stage, int
 
 
 def classifier_task(
-    model: GPT2ForSequenceClassification,
+    model: Classifier,
     parts: tuple[Taught, Taught],
     factors: NDArray[np.float64],
     n_batches: int,
@@ -265,7 +264,7 @@ def classifier_task(
         batches=batches,
         loss=lambda batch: class_loss(model, batch, gamma),
         validate=validate,
-        pieces=lambda batch: cut_into_pieces(batch, model.config.n_embd),
+        pieces=lambda batch: cut_into_pieces(batch, model.width),
     )
 
 
@@ -290,8 +289,3 @@ def _passes(
             pool = members[first : first + POOL * batch_size]
             for chosen in shuffled_batches(lengths[pool], batch_size, random):
                 yield pool[chosen]
-
-
-def move(model: GPT2ForSequenceClassification, device: torch.device) -> None:
-    """Move the network; ``transformers`` has the method typed as something else."""
-    nn.Module.to(model, device)

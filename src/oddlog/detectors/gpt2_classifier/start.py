@@ -19,8 +19,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, PositiveInt
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer
-from transformers.models.gpt2 import GPT2Config, GPT2ForSequenceClassification, GPT2Model
 
 from oddlog.artifact import MANIFEST, load_arrays, read_json, read_manifest
 from oddlog.config import build_stored
@@ -33,11 +31,13 @@ from oddlog.detectors.gpt2_classifier.inputs import (
     id_texts,
     train_tokenizer,
 )
-from oddlog.detectors.gpt2_classifier.model import Shape, move, new_network
+from oddlog.detectors.gpt2_classifier.model import Classifier, Shape, new_network
 from oddlog.encode import UNKNOWN, Vocabulary, training_templates
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.events import Sequences
+from oddlog.extras import import_extra
 from oddlog.nn.device import choose_device, seed_torch
+from oddlog.nn.gpt2 import ACTIVATIONS
 from oddlog.run import Run
 
 logger = logging.getLogger(__name__)
@@ -142,13 +142,20 @@ def _of_loggpt(folder: Path) -> Start:
 
 
 def _of_transformers(config: GPT2ClassifierConfig) -> Start:
-    kind = _from_hub(AutoConfig, config.start, config)
-    if not isinstance(kind, GPT2Config):
+    transformers = import_extra("transformers", NAME)  # takes seconds, and only a start needs it
+    kind = _from_hub(transformers.AutoConfig, config.start, config)
+    if not isinstance(kind, transformers.GPT2Config):
         raise ConfigError(
             f"{NAME}.start = {config.start!r} is of the kind {kind.model_type!r}; "
             "only GPT-2 can be started from"
         )
-    model = _from_hub(GPT2Model, config.start, config, use_safetensors=True, dtype=torch.float32)
+    if kind.activation_function not in ACTIVATIONS:
+        raise ConfigError(
+            f"{NAME}.start = {config.start!r} has the activation {kind.activation_function!r}; "
+            f"only these are known: {', '.join(ACTIVATIONS)}"
+        )
+    options = {"use_safetensors": True, "dtype": torch.float32}
+    model = _from_hub(transformers.GPT2Model, config.start, config, **options)
     weights = {f"{BODY}{name}": value.detach().numpy() for name, value in model.named_parameters()}
     shape = Shape(
         layers=kind.n_layer,
@@ -198,7 +205,8 @@ def make_reader(train: Sequences, config: GPT2ClassifierConfig, start: Start | N
         return KeyReader(Vocabulary.of(train.template_ids()))
     known = None if config.reads == "raw" else training_templates(train, NAME)
     if name := config.tokenizer or config.start:
-        stored = _from_hub(AutoTokenizer, name, config)
+        transformers = import_extra("transformers", NAME)
+        stored = _from_hub(transformers.AutoTokenizer, name, config)
         marks = (stored.bos_token_id, stored.eos_token_id)
         mark = next((mark for mark in marks if mark is not None), 0)
         return TextReader(_backend(stored, name), mark, known)
@@ -215,7 +223,7 @@ def _backend(stored: Any, name: str) -> Tokenizer:
 
 def first_network(
     reader: Reader, n_classes: int, config: GPT2ClassifierConfig, start: Start | None, run: Run
-) -> GPT2ForSequenceClassification:
+) -> Classifier:
     """Build the network as training begins with it; the head is random.
 
     Raises:
@@ -233,8 +241,7 @@ def first_network(
     with torch.no_grad():
         for name, value in weights.items():
             parameters[name].copy_(torch.from_numpy(value))
-    move(network, choose_device(run.device))
-    return network
+    return network.to(choose_device(run.device))
 
 
 def _embedding(start: Start, reader: Reader) -> NDArray[np.float32]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers.models.bert import BertForMaskedLM
 
 from oddlog.detectors.logbert.config import LogBERTConfig
 from oddlog.detectors.logbert.readers import ORDER, History, Reader, blank, train_reader
 from oddlog.distinct import Distinct
 from oddlog.encode import UNKNOWN, Vocabulary
+from oddlog.nn.bert import BERT
 from oddlog.nn.device import seed_torch
 from oddlog.run import Run
 
@@ -54,12 +54,12 @@ def learn_on(
 
 
 def grow(
-    network: BertForMaskedLM,
+    network: BERT,
     name: str,
     config: LogBERTConfig,
     vocabulary: Vocabulary,
     device: str,
-) -> BertForMaskedLM:
+) -> BERT:
     """Return a copy of a reader's network that has a token, or a place, for every template."""
     seed_torch(0)  # every weight is replaced
     grown = blank(name, config, vocabulary, device)

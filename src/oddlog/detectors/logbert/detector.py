@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ from oddlog.nn.tail import Tail
 from oddlog.nn.validation import synthetic_auprc
 from oddlog.run import Run
 
+Part = TypeVar("Part")
 DISTANCE_WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 DRAW_SEED = 0
 STORED = ("model", "replay")
@@ -318,14 +319,10 @@ class LogBERT:
         return detector
 
     def _fitted(self) -> tuple[Vocabulary, Scale]:
-        if self._vocabulary is None or self._scale is None:
-            raise NotFittedError("logbert has not learned yet: call fit or load first")
-        return self._vocabulary, self._scale
+        return self._known(), _learned(self._scale)
 
     def _known(self) -> Vocabulary:
-        if self._vocabulary is None:
-            raise NotFittedError("logbert has not learned yet: call fit or load first")
-        return self._vocabulary
+        return _learned(self._vocabulary)
 
     @property
     def _unknown_surprise(self) -> float:
@@ -342,17 +339,16 @@ class LogBERT:
         return count_strings(sequences, self._known(), self.config.context)
 
     def _read_order(self, sequences: Sequences, n_expected: int = 0) -> _Reading:
-        if self._vocabulary is None or self._order is None:
-            raise NotFittedError("logbert has not learned yet: call fit or load first")
-        encoded = self._encode(sequences, self._vocabulary)
-        judged = self._order.judge(encoded.distinct, self.config.passes, n_expected)
+        vocabulary, reader = self._known(), _learned(self._order)
+        encoded = self._encode(sequences, vocabulary)
+        judged = reader.judge(encoded.distinct, self.config.passes, n_expected)
         surprise, rank = encoded.spread(judged.surprise), encoded.spread(judged.rank)
         unknown = encoded.tokens.tokens == UNKNOWN
-        rank[unknown] = self._vocabulary.n_keys + 1
+        rank[unknown] = vocabulary.n_keys + 1
         first = encoded.tokens.offsets[:-1]
         worst_known = np.maximum.reduceat(np.where(unknown, 0.0, surprise), first)
         surprise[unknown] = self._unknown_surprise
-        far = judged.distance(self._order.centre)[encoded.distinct.of_chunk]
+        far = judged.distance(reader.centre)[encoded.distinct.of_chunk]
         distance = np.zeros(len(sequences), dtype=np.float32)
         np.maximum.at(distance, _owners(encoded), far)
         return _Reading(
@@ -423,6 +419,12 @@ class LogBERT:
         asked[tokens.offsets[:-1]] = False
         missed = asked & (order.rank >= self.top_g)
         return np.bincount(owner[missed], minlength=n), np.bincount(owner[asked], minlength=n)
+
+
+def _learned(part: Part | None) -> Part:
+    if part is None:
+        raise NotFittedError("logbert has not learned yet: call fit or load first")
+    return part
 
 
 def _owners(encoded: Encoded) -> NDArray[np.int64]:

@@ -19,14 +19,14 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers.models.bert import BertConfig, BertForMaskedLM
 
 from oddlog.detectors.logbert.config import LogBERTConfig
 from oddlog.distinct import Distinct, batch_ranges
 from oddlog.encode import END, FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
 from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.bert import BERT, Sizes
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
 
@@ -42,7 +42,7 @@ SAMPLED = 4096
 
 def new_network(
     config: LogBERTConfig, n_tokens: int, n_positions: int, device: torch.device, *, ordered: bool
-) -> BertForMaskedLM:
+) -> BERT:
     """Build a BERT with random weights; the last token is the mask.
 
     Args:
@@ -53,30 +53,26 @@ def new_network(
         ordered: Whether places are moments in a sequence, told by sinusoids as in the paper, with
             output weights of their own; if not, each place means something else and is learned.
     """
-    model = BertForMaskedLM(
-        BertConfig(
-            vocab_size=n_tokens + 1,
-            hidden_size=config.width,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=config.inner,
-            hidden_dropout_prob=config.dropout,
-            attention_probs_dropout_prob=config.attention_dropout,
-            max_position_embeddings=n_positions,
-            type_vocab_size=1,
-            pad_token_id=PAD,
-            tie_word_embeddings=not ordered,
+    model = BERT(
+        Sizes(
+            n_tokens=n_tokens + 1,
+            places=n_positions,
+            layers=config.layers,
+            heads=config.heads,
+            width=config.width,
+            inner=config.inner,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            padding=PAD,
+            tied=not ordered,
         )
     )
     if ordered:
-        head = model.cls.predictions
-        head.bias = head.decoder.bias  # untied with the weights, of which only this one is used
         _set_sinusoids(model)
-    nn.Module.to(model, device)
-    return model.eval()
+    return model.to(device).eval()
 
 
-def _set_sinusoids(model: BertForMaskedLM) -> None:
+def _set_sinusoids(model: BERT) -> None:
     """Set positions to sinusoids that do not learn, and keys to numbers of their size.
 
     At the usual size, .02, keys outgrow positions that cannot grow, and the order is lost: on HDFS
@@ -93,21 +89,20 @@ def _set_sinusoids(model: BertForMaskedLM) -> None:
     weight.requires_grad_(False)
 
 
-def mask_of(model: BertForMaskedLM) -> int:
+def mask_of(model: BERT) -> int:
     """Return the token that stands for a masked one."""
-    return model.config.vocab_size - 1
+    return model.sizes.n_tokens - 1
 
 
-def encode_strings(model: BertForMaskedLM, inputs: Tensor) -> Tensor:
+def encode_strings(model: BERT, inputs: Tensor) -> Tensor:
     """Return the outputs (B, T, D) for inputs (B, T), padded on the right."""
     filled = inputs != PAD
-    mask = None if bool(filled.all()) else filled.long()
-    return model.bert(input_ids=inputs, attention_mask=mask).last_hidden_state
+    return model(inputs, None if bool(filled.all()) else filled)
 
 
-def candidate_logits(model: BertForMaskedLM, hidden: Tensor) -> Tensor:
+def candidate_logits(model: BERT, hidden: Tensor) -> Tensor:
     """Return the logits (w, V') of every candidate (``END`` and the keys) for outputs (w, D)."""
-    return model.cls(hidden)[:, FIRST_CANDIDATE : mask_of(model)]
+    return model.logits(hidden)[:, FIRST_CANDIDATE : mask_of(model)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +129,7 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(model: BertForMaskedLM, strings: Distinct, passes: int, n_expected: int = 0) -> Judged:
+def judge(model: BERT, strings: Distinct, passes: int, n_expected: int = 0) -> Judged:
     """Mask every token of every string once, in ``passes`` passes, and score it there.
 
     A pass masks every ``passes``-th place behind the first mark, so that what a token is judged by
@@ -150,13 +145,13 @@ def judge(model: BertForMaskedLM, strings: Distinct, passes: int, n_expected: in
     found = Judged(
         surprise=np.zeros(n_tokens, dtype=np.float32),
         rank=np.zeros(n_tokens, dtype=np.int64),
-        hidden=np.zeros((len(strings), model.config.hidden_size), dtype=np.float32),
+        hidden=np.zeros((len(strings), model.sizes.width), dtype=np.float32),
         likeliest=np.zeros((n_tokens, n_kept), dtype=np.int64),
         probability=np.zeros((n_tokens, n_kept), dtype=np.float32),
     )
     at_once = max(
-        model.config.max_position_embeddings,
-        min(SCORING_TOKENS, passes * LOGITS // model.config.vocab_size),
+        model.sizes.places,
+        min(SCORING_TOKENS, passes * LOGITS // model.sizes.n_tokens),
     )
     for batch in batch_ranges(strings.lengths, at_once):
         tokens = pad(strings, batch).to(model.device)
@@ -180,7 +175,7 @@ def _fill(
     place: NDArray[np.int64],
     outputs: Tensor,
     observed: Tensor,
-    model: BertForMaskedLM,
+    model: BERT,
 ) -> None:
     logits = candidate_logits(model, outputs)
     surprise, rank = surprise_and_rank(logits, observed - FIRST_CANDIDATE)
@@ -193,7 +188,7 @@ def _fill(
 
 @torch.inference_mode()
 def draw_misses(
-    model: BertForMaskedLM, strings: Distinct, share: float, top_g: int, seed: int
+    model: BERT, strings: Distinct, share: float, top_g: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Mask a random share of each string once and count what is not among the top g (the paper).
 
@@ -246,7 +241,7 @@ class Batch:
         return Batch(*(value[rows] for value in vars(self).values()))
 
 
-def loss_of(model: BertForMaskedLM, batch: Batch, centre: Tensor, alpha: float) -> Tensor:
+def loss_of(model: BERT, batch: Batch, centre: Tensor, alpha: float) -> Tensor:
     """Return the mean loss of masked tokens, in nats, and ``alpha`` times the mean distance."""
     outputs = encode_strings(model, batch.inputs)  # (B, T, D)
     targets = batch.tokens[batch.masked]
@@ -314,9 +309,7 @@ class Weighed:
         return take(self.strings, slice(None, None, step)), self.weights[::step]
 
 
-def masked_task(
-    model: BertForMaskedLM, train: Weighed, valid: Weighed, config: LogBERTConfig
-) -> Task[Batch]:
+def masked_task(model: BERT, train: Weighed, valid: Weighed, config: LogBERTConfig) -> Task[Batch]:
     """Return masked prediction with the hypersphere as a task of ``run_stage``.
 
     Validation strings are masked as in scoring, and their distance is to the centre of the epoch.
@@ -377,14 +370,12 @@ def endless_batches(
 
 
 @torch.inference_mode()
-def centre_of(
-    model: BertForMaskedLM, strings: Distinct, weights: NDArray[np.float32], passes: int
-) -> Tensor:
+def centre_of(model: BERT, strings: Distinct, weights: NDArray[np.float32], passes: int) -> Tensor:
     """Return (D,) the mean output at the first mark, in evaluation mode.
 
     Of the passes of scoring only the first is made: the mean over the strings is what is wanted.
     """
-    total = torch.zeros(model.config.hidden_size, dtype=torch.float64)
+    total = torch.zeros(model.sizes.width, dtype=torch.float64)
     for batch in batch_ranges(strings.lengths, SCORING_TOKENS):
         tokens = pad(strings, batch).to(model.device)
         chosen = _every(tokens, passes, 0) & (tokens >= FIRST_CANDIDATE)

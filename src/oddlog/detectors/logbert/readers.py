@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers.models.bert import BertForMaskedLM
 
 from oddlog.detectors.logbert.config import NOAM_STEPS, LogBERTConfig
 from oddlog.detectors.logbert.model import (
@@ -21,6 +20,7 @@ from oddlog.detectors.logbert.model import (
 from oddlog.detectors.logbert.strings import N_COUNTS, n_places
 from oddlog.distinct import Distinct
 from oddlog.encode import N_MARKS, Vocabulary
+from oddlog.nn.bert import BERT
 from oddlog.nn.device import choose_device, load_parameters, parameters_of
 from oddlog.nn.strings import N_COUNT_MARKS
 from oddlog.nn.training import Stage, run_stage
@@ -37,7 +37,7 @@ History = list[dict[str, float]]
 class Reader:
     """A fitted network, and (D,) the mean of its outputs at the first mark over training."""
 
-    network: BertForMaskedLM
+    network: BERT
     centre: NDArray[np.float32]
 
     def judge(self, strings: Distinct, passes: int, n_expected: int = 0) -> Judged:
@@ -49,7 +49,7 @@ class Reader:
         return {**parameters_of(self.network), "centre": self.centre}
 
 
-def blank(name: str, config: LogBERTConfig, vocabulary: Vocabulary, device: str) -> BertForMaskedLM:
+def blank(name: str, config: LogBERTConfig, vocabulary: Vocabulary, device: str) -> BERT:
     """Return a reader's network with random weights."""
     place = choose_device(device)
     if name == ORDER:
@@ -81,7 +81,7 @@ def from_arrays(
 
 
 def train_reader(
-    network: BertForMaskedLM,
+    network: BERT,
     name: str,
     strings: tuple[Distinct, Distinct],
     config: LogBERTConfig,

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage
-from oddlog.detectors.loggpt.model import language_model_task, new_network
+from oddlog.detectors.loggpt.model import LanguageModel, language_model_task, new_network
 from oddlog.distinct import Distinct
 from oddlog.encode import UNKNOWN
 from oddlog.nn.device import seed_torch
@@ -27,12 +26,12 @@ SHARE_OF_RATE = 0.25
 EPOCHS, MIN_STEPS = 8, 120
 """More epochs where one is a few steps: what is new has to be learned before it is calibrated."""
 
-Learned = tuple[GPT2LMHeadModel, list[dict[str, float]]]
+Learned = tuple[LanguageModel, list[dict[str, float]]]
 """A network and its history."""
 
 
 def adapt_order(
-    network: GPT2LMHeadModel, config: LogGPTConfig, train: Distinct, valid: Distinct, run: Run
+    network: LanguageModel, config: LogGPTConfig, train: Distinct, valid: Distinct, run: Run
 ) -> Learned:
     """Let the first reader learn on, in place; ``train`` holds old strings too."""
     task = language_model_task(network, train, valid, config)
@@ -50,7 +49,7 @@ def adapt_order(
 
 
 def adapt_counts(
-    network: GPT2LMHeadModel, config: LogGPTConfig, train: Distinct, valid: Distinct, run: Run
+    network: LanguageModel, config: LogGPTConfig, train: Distinct, valid: Distinct, run: Run
 ) -> Learned:
     """Let the second reader learn on, in place; ``train`` holds old strings too."""
     steps = max(MIN_STEPS, round(SHARE_OF_RATE * config.count_steps))
@@ -64,7 +63,7 @@ def _plain_run(run: Run) -> Run:
     return Run(run.seed, run.device, progress=run.progress)
 
 
-def grow(network: GPT2LMHeadModel, config: LogGPTConfig, n_tokens: int) -> GPT2LMHeadModel:
+def grow(network: LanguageModel, config: LogGPTConfig, n_tokens: int) -> LanguageModel:
     """Return a copy of the network with further tokens, which look like ``UNKNOWN`` to it."""
     seed_torch(0)  # every weight is replaced
     grown = new_network(config, n_tokens, network.device)

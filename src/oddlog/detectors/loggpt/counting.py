@@ -19,10 +19,9 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
-from oddlog.detectors.loggpt.model import Batch, language_model_task
+from oddlog.detectors.loggpt.model import Batch, LanguageModel, language_model_task
 from oddlog.distinct import Distinct, share_pasts
 from oddlog.nn.strings import N_COUNT_MARKS
 from oddlog.nn.training import Stage, Task
@@ -41,7 +40,7 @@ def count_weights(strings: Distinct) -> NDArray[np.float32]:
 
 
 def counting_stage(
-    network: GPT2LMHeadModel, train: Distinct, valid: Distinct, config: LogGPTConfig
+    network: LanguageModel, train: Distinct, valid: Distinct, config: LogGPTConfig
 ) -> tuple[Stage, Task[Batch]]:
     """Return the training of the second reader: about ``config.count_steps`` steps."""
     own = config.model_copy(

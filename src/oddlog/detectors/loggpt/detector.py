@@ -36,7 +36,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
 from oddlog.config import build_stored
@@ -48,6 +47,7 @@ from oddlog.detectors.loggpt.adapt import (
 from oddlog.detectors.loggpt.config import AFTER_FIRST_STAGE, LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage
 from oddlog.detectors.loggpt.model import (
+    LanguageModel,
     expect,
     judge,
     language_model_task,
@@ -116,8 +116,8 @@ class LogGPT:
     def __init__(self, config: LogGPTConfig | None = None) -> None:
         self.config = config or LogGPTConfig()
         self._vocabulary: Vocabulary | None = None
-        self._network: GPT2LMHeadModel | None = None
-        self._counts: GPT2LMHeadModel | None = None
+        self._network: LanguageModel | None = None
+        self._counts: LanguageModel | None = None
         self._tails: tuple[Tail, Tail] | None = None
         """Of the order and of the counts, where there are two readers."""
         self._judged = np.zeros(4, dtype=bool)
@@ -187,7 +187,7 @@ class LogGPT:
         self._counts = network
         self._fit_tails(train, valid, network)
 
-    def _fit_tails(self, train: Sequences, valid: Sequences, counts: GPT2LMHeadModel) -> None:
+    def _fit_tails(self, train: Sequences, valid: Sequences, counts: LanguageModel) -> None:
         """Learn how each reader scores normal windows."""
         self._tails = None  # what is read now is in nats of surprise
         self._judged = judged_marks(train)
@@ -319,7 +319,7 @@ class LogGPT:
         detector._network = network
         return detector
 
-    def _fitted(self) -> tuple[Vocabulary, GPT2LMHeadModel]:
+    def _fitted(self) -> tuple[Vocabulary, LanguageModel]:
         if self._vocabulary is None or self._network is None:
             raise NotFittedError("loggpt has not learned yet: call fit or load first")
         return self._vocabulary, self._network
@@ -341,7 +341,7 @@ class LogGPT:
         worst = worst_of(score, encoded.tokens.offsets)
         return _Reading(encoded, surprise, rank, score, worst)
 
-    def _read_counts(self, sequences: Sequences, network: GPT2LMHeadModel) -> _Reading:
+    def _read_counts(self, sequences: Sequences, network: LanguageModel) -> _Reading:
         encoded = counted(sequences, self._fitted()[0], self.config.context)
         surprise, rank = self._judge(encoded, network)
         offsets = encoded.tokens.offsets
@@ -355,7 +355,7 @@ class LogGPT:
         return _Reading(encoded, surprise, rank, score, worst)
 
     def _judge(
-        self, encoded: Encoded, network: GPT2LMHeadModel
+        self, encoded: Encoded, network: LanguageModel
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the surprise and the rank of each token, unseen templates included."""
         n_keys = self._fitted()[0].n_keys
@@ -366,7 +366,7 @@ class LogGPT:
         surprise[unknown] = np.log1p(self._n_training_events) + np.log1p(n_keys)
         return surprise, rank
 
-    def _odd(self, reading: _Reading, network: GPT2LMHeadModel) -> Odd:
+    def _odd(self, reading: _Reading, network: LanguageModel) -> Odd:
         expected = expect(network, reading.encoded.distinct, self.config.n_expected)
         likeliest, probability = (reading.encoded.spread(values) for values in expected)
         return Odd(reading.score, likeliest, probability)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
-from transformers.cache_utils import DynamicCache
-from transformers.models.gpt2 import GPT2LMHeadModel
 
+from oddlog.detectors.loggpt.model import LanguageModel
 from oddlog.encode import END, FIRST_CANDIDATE, PAD
+from oddlog.extras import import_extra
+from oddlog.nn.gpt2 import Past
 
 N_LIKELIEST = 50
 """Tokens that beams may draw from: the default of the library that the released code calls."""
@@ -16,7 +18,7 @@ N_LIKELIEST = 50
 
 @torch.no_grad()
 def continue_strings(
-    model: GPT2LMHeadModel, strings: Tensor, drawn: Tensor, generator: torch.Generator
+    model: LanguageModel, strings: Tensor, drawn: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Replace chosen tokens by ones drawn from the network, each given all that stands before it.
 
@@ -39,13 +41,10 @@ def continue_strings(
     if not columns:
         return tokens
     closing = ends_of(strings)
-    cache = DynamicCache(config=model.config)
-    fed = 0
+    past, fed = Past(), 0
     for column in range(columns[0], columns[-1] + 1):
-        out = model.transformer(
-            input_ids=tokens[:, fed:column], past_key_values=cache, use_cache=True
-        )
-        logits = out.last_hidden_state[:, -1] @ model.lm_head.weight[FIRST_CANDIDATE:].T  # (B, V')
+        hidden = model.transformer(tokens[:, fed:column], past)  # (B, T, D)
+        logits = model.candidate_logits(hidden[:, -1])  # (B, V')
         logits = without_end(logits, closing[:, column])
         uniform = torch.rand(logits.shape, generator=generator).clamp(min=1e-20)
         noise = -torch.log(-torch.log(uniform)).to(logits.device)  # Gumbel: its argmax is a draw
@@ -74,7 +73,7 @@ def without_end(logits: Tensor, may_end: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def beam_sample(model: GPT2LMHeadModel, prompt: Tensor, length: int, beams: int) -> Tensor:
+def beam_sample(model: LanguageModel, prompt: Tensor, length: int, beams: int) -> Tensor:
     """Draw one continuation by beam sampling, in the mode that the network is in.
 
     Randomness is torch's global generator. The marks that can never follow are suppressed.
@@ -88,11 +87,12 @@ def beam_sample(model: GPT2LMHeadModel, prompt: Tensor, length: int, beams: int)
     Returns:
         (length,) int64, beginning with the prompt.
     """
-    n_candidates = model.config.vocab_size - FIRST_CANDIDATE
-    found = model.generate(  # pyright: ignore[reportAttributeAccessIssue] -- a mixin's protocol
+    transformers = import_extra("transformers", "loggpt")  # takes seconds, and only this needs it
+    n_candidates = model.sizes.n_tokens - FIRST_CANDIDATE
+    found = _as_theirs(model, transformers).generate(
         prompt[None],
         attention_mask=torch.ones_like(prompt)[None],
-        generation_config=GenerationConfig(
+        generation_config=transformers.GenerationConfig(
             do_sample=True,
             num_beams=beams,
             top_k=min(N_LIKELIEST, n_candidates),
@@ -104,3 +104,28 @@ def beam_sample(model: GPT2LMHeadModel, prompt: Tensor, length: int, beams: int)
         ),
     )
     return found[0]
+
+
+def _as_theirs(model: LanguageModel, transformers: Any) -> Any:
+    """Return the network as one of ``transformers``, which has beams, over the same weights."""
+    sizes = model.sizes
+    with torch.device("meta"):  # nothing is drawn
+        theirs = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(
+                vocab_size=sizes.n_tokens,
+                n_positions=sizes.places,
+                n_embd=sizes.width,
+                n_layer=sizes.layers,
+                n_head=sizes.heads,
+                n_inner=sizes.inner,
+                resid_pdrop=sizes.dropout,
+                embd_pdrop=sizes.dropout,
+                attn_pdrop=sizes.attention_dropout,
+                activation_function="gelu_pytorch_tanh",
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        )
+    theirs.load_state_dict(model.state_dict(), strict=False, assign=True)
+    theirs.tie_weights()
+    return theirs.train(model.training)

@@ -17,10 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import MarginConfig
-from oddlog.detectors.loggpt.model import Batch, candidate_logits
+from oddlog.detectors.loggpt.model import Batch, LanguageModel, candidate_logits
 from oddlog.encode import FIRST_CANDIDATE
 
 
@@ -39,7 +38,7 @@ def margin_loss(logits: Tensor, targets: Tensor, k: int, margin: float) -> Tenso
     return (margin + kth - true.squeeze(-1)).clamp(min=0)
 
 
-def topk_margin_loss(model: GPT2LMHeadModel, batch: Batch, k: int, config: MarginConfig) -> Tensor:
+def topk_margin_loss(model: LanguageModel, batch: Batch, k: int, config: MarginConfig) -> Tensor:
     """Return the loss of a batch; see the module."""
     targets = batch.tokens[:, 1:]
     wanted = targets >= FIRST_CANDIDATE

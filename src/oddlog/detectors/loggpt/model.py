@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.distinct import Distinct, batch_ranges, share_pasts
 from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
 from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.gpt2 import GPT2, Sizes
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
 
@@ -31,31 +31,46 @@ PARTS_OF_TRAINING = 10
 """Epochs of a large log are cut so that ``max_steps`` makes as many: to validate in between."""
 
 
-def tokens_at_once(model: GPT2LMHeadModel) -> int:
+class LanguageModel(nn.Module):
+    """A GPT-2 that tells what comes next: as in the original, by the embeddings that it reads."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.transformer = GPT2(sizes)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Everything about it but its weights."""
+        return self.transformer.sizes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.transformer.device
+
+    def candidate_logits(self, hidden: Tensor) -> Tensor:
+        """Return (..., V') how likely each candidate comes next, for vectors (..., D)."""
+        return hidden @ self.transformer.wte.weight[FIRST_CANDIDATE:].T
+
+
+def tokens_at_once(model: LanguageModel) -> int:
     """Return how many padded tokens to score in one batch, so that their logits stay in bounds."""
-    return max(model.config.n_positions, min(SCORING_TOKENS, LOGITS // model.config.vocab_size))
+    return max(model.sizes.places, min(SCORING_TOKENS, LOGITS // model.sizes.n_tokens))
 
 
-def new_network(config: LogGPTConfig, n_tokens: int, device: torch.device) -> GPT2LMHeadModel:
+def new_network(config: LogGPTConfig, n_tokens: int, device: torch.device) -> LanguageModel:
     """Build a GPT-2 with random weights, drawn from torch's global generator on the CPU."""
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=n_tokens,
-            n_positions=config.context,
-            n_embd=config.width,
-            n_layer=config.layers,
-            n_head=config.heads,
-            resid_pdrop=config.dropout,
-            embd_pdrop=config.dropout,
-            attn_pdrop=config.attention_dropout,
-            activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel
-            bos_token_id=None,
-            eos_token_id=None,
-            use_cache=False,
-        )
+    sizes = Sizes(
+        n_tokens=n_tokens,
+        places=config.context,
+        layers=config.layers,
+        heads=config.heads,
+        width=config.width,
+        inner=4 * config.width,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
     )
-    nn.Module.to(model, device)
-    return model.eval()
+    return LanguageModel(sizes).to(device).eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +89,7 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(model: GPT2LMHeadModel, strings: Distinct) -> Judged:
+def judge(model: LanguageModel, strings: Distinct) -> Judged:
     """Score each token of each distinct string given the tokens before it.
 
     Args:
@@ -99,7 +114,7 @@ def judge(model: GPT2LMHeadModel, strings: Distinct) -> Judged:
 
 @torch.inference_mode()
 def expect(
-    model: GPT2LMHeadModel, strings: Distinct, n_expected: int
+    model: LanguageModel, strings: Distinct, n_expected: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the likeliest tokens in each token's place, and their probabilities.
 
@@ -107,7 +122,7 @@ def expect(
         Two arrays (t, n_expected) beside ``Distinct.tokens``, likeliest first; zeros in the place
         of each string's first token, of which nothing is expected.
     """
-    n_candidates = model.config.vocab_size - FIRST_CANDIDATE
+    n_candidates = model.sizes.n_tokens - FIRST_CANDIDATE
     n_kept = min(n_expected, n_candidates)
     tokens_out = np.zeros((len(strings.tokens), n_kept), dtype=np.int64)
     probabilities = np.zeros((len(strings.tokens), n_kept), dtype=np.float32)
@@ -125,7 +140,7 @@ def expect(
     return tokens_out, probabilities
 
 
-def candidate_logits(model: GPT2LMHeadModel, inputs: Tensor, wanted: Tensor) -> Tensor:
+def candidate_logits(model: LanguageModel, inputs: Tensor, wanted: Tensor) -> Tensor:
     """Return the logits of every candidate (``END`` and the keys) at the wanted positions.
 
     Args:
@@ -136,8 +151,8 @@ def candidate_logits(model: GPT2LMHeadModel, inputs: Tensor, wanted: Tensor) -> 
     Returns:
         (w, n_candidates), one row for each wanted position in row-major order.
     """
-    hidden = model.transformer(input_ids=inputs).last_hidden_state  # (B, T, D)
-    return hidden[wanted] @ model.lm_head.weight[FIRST_CANDIDATE:].T  # (w, V')
+    hidden = model.transformer(inputs)  # (B, T, D)
+    return model.candidate_logits(hidden[wanted])  # (w, V')
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +174,7 @@ class Batch:
         return Batch(self.tokens.to(device), self.inputs.to(device), self.weights.to(device))
 
 
-def next_event_loss(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
+def next_event_loss(model: LanguageModel, batch: Batch) -> Tensor:
     """Return the weighted mean of -log p(next token | past) over the known targets, in nats."""
     targets = batch.tokens[:, 1:]
     wanted = targets >= FIRST_CANDIDATE
@@ -213,7 +228,7 @@ def hide_some(batch: Batch, config: LogGPTConfig, generator: torch.Generator) ->
 
 
 def language_model_task(
-    model: GPT2LMHeadModel,
+    model: LanguageModel,
     train: Distinct,
     valid: Distinct,
     config: LogGPTConfig,

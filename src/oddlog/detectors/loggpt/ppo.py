@@ -42,11 +42,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import PPOConfig
 from oddlog.detectors.loggpt.generate import continue_strings, ends_of, without_end
-from oddlog.detectors.loggpt.model import candidate_logits
+from oddlog.detectors.loggpt.model import LanguageModel, candidate_logits
 from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE, PAD
 from oddlog.nn.batches import pad, shuffled_batches
@@ -74,7 +73,7 @@ class Rollouts:
     advantage: Tensor
 
 
-def freeze(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+def freeze(model: LanguageModel) -> LanguageModel:
     """Return a copy of the network that no step can change."""
     return deepcopy(model).requires_grad_(requires_grad=False).eval()
 
@@ -90,8 +89,8 @@ class Players:
         config: Settings.
     """
 
-    policy: GPT2LMHeadModel
-    frozen: GPT2LMHeadModel
+    policy: LanguageModel
+    frozen: LanguageModel
     k: int
     config: PPOConfig
 
@@ -208,7 +207,7 @@ def divergence(log_p: Tensor, log_ref: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_ref)).sum(dim=-1)
 
 
-def ppo_loss(policy: GPT2LMHeadModel, rollouts: Rollouts, config: PPOConfig) -> Tensor:
+def ppo_loss(policy: LanguageModel, rollouts: Rollouts, config: PPOConfig) -> Tensor:
     """Return the loss of a batch; see the module."""
     logits = candidate_logits(policy, rollouts.tokens[:, :-1], rollouts.drawn[:, 1:])
     log_p = _log_p(logits, rollouts.tokens[rollouts.drawn], rollouts.may_end)

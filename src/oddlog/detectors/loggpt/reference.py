@@ -24,11 +24,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt.config import ReferenceConfig
 from oddlog.detectors.loggpt.generate import beam_sample
-from oddlog.detectors.loggpt.model import candidate_logits
+from oddlog.detectors.loggpt.model import LanguageModel, candidate_logits
 from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE
 from oddlog.nn.batches import pad
@@ -51,9 +50,7 @@ def reference_loss(logits: Tensor, targets: Tensor, k: int) -> Tensor:
     return surprise.sum() * reward
 
 
-def sequence_loss(
-    model: GPT2LMHeadModel, string: Tensor, k: int, config: ReferenceConfig
-) -> Tensor:
+def sequence_loss(model: LanguageModel, string: Tensor, k: int, config: ReferenceConfig) -> Tensor:
     """Draw a continuation of a true string (n,) and return its loss; see the module."""
     n = len(string)
     n_prompt = max(1, min(max(2, int(config.prompt_share * n)), n - 2))

@@ -18,11 +18,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from transformers.models.gpt2 import GPT2LMHeadModel
 
 from oddlog.detectors.loggpt import margin, ppo, reference
 from oddlog.detectors.loggpt.config import LogGPTConfig
-from oddlog.detectors.loggpt.model import judge, language_model_task, target_weights
+from oddlog.detectors.loggpt.model import (
+    LanguageModel,
+    judge,
+    language_model_task,
+    target_weights,
+)
 from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE
 from oddlog.nn.training import Stage, Task, run_stage
@@ -38,7 +42,7 @@ class Strings:
 
 
 def learn_reward(
-    model: GPT2LMHeadModel, strings: Strings, config: LogGPTConfig, run: Run, fingerprint: str
+    model: LanguageModel, strings: Strings, config: LogGPTConfig, run: Run, fingerprint: str
 ) -> list[dict[str, float]]:
     """Train a language model further by the variant that ``config.reward`` names, in place.
 
@@ -56,13 +60,13 @@ def learn_reward(
     """
     if config.reward == "none":
         return []
-    k = config.k_of(model.config.vocab_size - FIRST_CANDIDATE - 1)
+    k = config.k_of(model.sizes.n_tokens - FIRST_CANDIDATE - 1)
     stage, task = _VARIANTS[config.reward](model, strings, config, k)
     return run_stage(model, stage, task, run, fingerprint)
 
 
 def _reference(
-    model: GPT2LMHeadModel, strings: Strings, config: LogGPTConfig, k: int
+    model: LanguageModel, strings: Strings, config: LogGPTConfig, k: int
 ) -> tuple[Stage, Task[Any]]:
     own = config.reference
     stage = Stage(
@@ -87,7 +91,7 @@ def _reference(
 
 
 def _ppo(
-    model: GPT2LMHeadModel, strings: Strings, config: LogGPTConfig, k: int
+    model: LanguageModel, strings: Strings, config: LogGPTConfig, k: int
 ) -> tuple[Stage, Task[Any]]:
     own = config.ppo
     stage = Stage(
@@ -109,7 +113,7 @@ def _ppo(
 
 
 def _topk_margin(
-    model: GPT2LMHeadModel, strings: Strings, config: LogGPTConfig, k: int
+    model: LanguageModel, strings: Strings, config: LogGPTConfig, k: int
 ) -> tuple[Stage, Task[Any]]:
     own = config.topk_margin
     limited = config.model_copy(update={"max_steps": own.max_steps})
@@ -130,7 +134,7 @@ def _topk_margin(
     return stage, task
 
 
-_Variant = Callable[[GPT2LMHeadModel, Strings, LogGPTConfig, int], tuple[Stage, Task[Any]]]
+_Variant = Callable[[LanguageModel, Strings, LogGPTConfig, int], tuple[Stage, Task[Any]]]
 _VARIANTS: dict[str, _Variant] = {
     "reference": _reference,
     "ppo": _ppo,
@@ -139,7 +143,7 @@ _VARIANTS: dict[str, _Variant] = {
 
 
 def _outside_top_k(
-    model: GPT2LMHeadModel, valid: Distinct, config: LogGPTConfig, k: int
+    model: LanguageModel, valid: Distinct, config: LogGPTConfig, k: int
 ) -> Callable[[], float]:
     """Return the validation loss of the rule; see ``learn_reward``."""
     weights = target_weights(valid, config.learn)
