@@ -6,7 +6,8 @@
 
 Each starts the command itself, on a free port and in a folder of its own, and prints one JSON line:
 what was asked, what was measured, on what. ``load`` repeats LOG, with every session's name made new
-in each round, as fast as is asked, and reads latency from the service's own histogram. ``kill``
+in each round, over a few connections and as fast as is asked, and reads latency from the service's
+own histogram. ``kill``
 sends LOG in pieces and kills the service while it works on each; every line that was acknowledged
 has to be judged in the end, and what `oddlog score` flags has to be an alert or on one. ``fuzz``
 sends bodies that are damaged, random or huge; none may be answered with 500 or end the service.
@@ -26,7 +27,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -116,18 +119,23 @@ def quantile(metrics: dict[str, float], share: float) -> float:
 def load(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     lines = options.log.read_text(encoding="utf-8", errors="replace").splitlines()
     told = rounds(lines, options.session)
-    n_sent = n_refused = 0
-    with serving(options.model, folder / "state") as running:
+    n_sent, refused = 0, []
+    sending: deque[Future[int]] = deque()
+    with (
+        serving(options.model, folder / "state") as running,
+        ThreadPoolExecutor(options.senders) as senders,
+    ):
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < options.seconds:
             if n_sent > passed * options.lines_per_s:
                 time.sleep(0.005)
                 continue
             body = "\n".join(next(told) for _ in range(PER_REQUEST))
-            while running.client.post("/v1/lines", content=body, headers=TEXT).status_code == 429:
-                n_refused += 1
-                time.sleep(0.2)
+            if len(sending) == options.senders:
+                refused.append(sending.popleft().result())
+            sending.append(senders.submit(send, running.client, body))
             n_sent += PER_REQUEST
+        refused += [one.result() for one in sending]
         seconds = time.monotonic() - begun
         wait_for(lambda: running.metrics()["oddlog_queued_lines"] == 0, 600)
         metrics, peak = running.metrics(), running.peak_mb()
@@ -135,13 +143,23 @@ def load(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         "n_lines": n_sent,
         "lines_per_s": round(n_sent / seconds),
         "seconds": round(seconds),
-        "n_refused": n_refused,
+        "n_refused": sum(refused),
         "p50_below_s": quantile(metrics, 0.5),
         "p99_below_s": quantile(metrics, 0.99),
         "peak_mb": round(peak),
         "n_alerts": metrics["oddlog_alerts_total"],
         "n_windows": metrics["oddlog_windows_total"],
     }
+
+
+def send(client: httpx2.Client, body: str) -> int:
+    """Send lines until they are taken; return how often they were refused for want of room."""
+    n_refused = 0
+    while (answer := client.post("/v1/lines", content=body, headers=TEXT)).status_code == 429:
+        n_refused += 1
+        time.sleep(0.2)
+    answer.raise_for_status()
+    return n_refused
 
 
 def kill(options: argparse.Namespace, folder: Path) -> dict[str, object]:
@@ -244,6 +262,7 @@ def main() -> None:
         command.add_argument("--seed", type=int, default=1)
     commands.choices["load"].add_argument("--lines-per-s", type=int, default=20_000)
     commands.choices["load"].add_argument("--seconds", type=int, default=300)
+    commands.choices["load"].add_argument("--senders", type=int, default=4)
     commands.choices["load"].add_argument("--session", default=r"blk_-?\d+")
     commands.choices["kill"].add_argument("--kills", type=int, default=100)
     commands.choices["fuzz"].add_argument("--bodies", type=int, default=10_000)

@@ -121,7 +121,11 @@ class Novelties:
     def state(self) -> dict[str, Any]:
         """Return all that is held as plain values that JSON can carry."""
         counts = [self.n_lines, self.n_cut]
-        return {"counts": counts, "examples": self._examples, "learner": self._learner.state()}
+        return {
+            "counts": counts,
+            "examples": list(self._examples),
+            "learner": self._learner.state(),
+        }
 
     @classmethod
     def restore(cls, config: DrainConfig, state: Mapping[str, Any]) -> Self:

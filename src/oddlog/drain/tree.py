@@ -163,7 +163,7 @@ class Tree:
             while below:
                 path, node = below.pop()
                 below += [([*path, token], child) for token, child in node.children.items()]
-                ids, templates = node.leaf.ids, [list(t) for t in node.leaf.templates]
+                ids, templates = list(node.leaf.ids), [list(t) for t in node.leaf.templates]
                 found.append({"length": length, "path": path, "ids": ids, "templates": templates})
         return sorted(found, key=lambda leaf: (leaf["length"], leaf["path"]))
 

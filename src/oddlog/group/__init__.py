@@ -29,8 +29,9 @@ chunks, the same windows, as long as it evicts none. Both follow these rules:
 """
 
 from oddlog.group.batch import group
+from oddlog.group.packed import plain
 from oddlog.group.report import GroupReport
 from oddlog.group.stream import Grouper, Tails
 from oddlog.group.window import Window
 
-__all__ = ["GroupReport", "Grouper", "Tails", "Window", "group"]
+__all__ = ["GroupReport", "Grouper", "Tails", "Window", "group", "plain"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from oddlog.events import column
 from oddlog.group.clocks import Clocks
 from oddlog.group.cut import times
 from oddlog.group.open_windows import Closed
+from oddlog.group.packed import unpack
 from oddlog.group.window import Window, microseconds
 
 
@@ -27,6 +30,21 @@ class OpenSession:
     zero: int | None  # of the grid of ages: the first known clock since the last gap
     cell: int  # of that grid
     rows: list[int]
+
+
+OPEN_COLUMNS: dict[str, pl.DataType] = {
+    "name": pl.String(),
+    "n_rows": pl.Int64(),
+    "part": pl.Int64(),
+    "starts": pl.Boolean(),
+    "source": pl.String(),
+    "last": pl.Int64(),
+    "zero": pl.Int64(),
+    "cell": pl.Int64(),
+}
+"""Of the table of a snapshot: name, length, then all fields of ``OpenSession`` but its rows."""
+FIELDS = tuple(name for name in OPEN_COLUMNS if name not in ("name", "n_rows"))
+ROW = {"row": pl.Int64()}
 
 
 class OpenSessions:
@@ -190,26 +208,42 @@ class OpenSessions:
         self.clocks.restart()
         return closed
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held; see ``packed``."""
         return {
             "clocks": self.clocks.state(),
             "n_cut": self.n_cut,
             "n_forgotten": self.n_forgotten,
             "n_outside": self.n_outside,
-            "open": {name: asdict(session) for name, session in self._open.items()},
+            "open": self._table(),
+            "rows": self._rows(),
             "parts": dict(self._parts),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` described."""
+        """Take up what ``snapshot`` described, made plain."""
         self.clocks = Clocks.restore(state["clocks"])
         for name in ("n_cut", "n_forgotten", "n_outside"):
             setattr(self, name, state[name])
         self._parts = OrderedDict(state["parts"])
-        for name, values in state["open"].items():
-            session = OpenSession(**values)
+        rows = unpack(state["rows"], ROW)["row"].to_list()
+        end = 0
+        for values in unpack(state["open"], OPEN_COLUMNS).iter_rows(named=True):
+            name, begin, end = values.pop("name"), end, end + values.pop("n_rows")
+            session = OpenSession(**values, rows=rows[begin:end])
             self._open[name] = session
             self.n_held += len(session.rows)
             if self._gap is not None and session.last is not None:
                 self._queues.setdefault(session.source, OrderedDict())[name] = None
+
+    def _table(self) -> pl.DataFrame:
+        """Return the open sessions in the columns of ``OPEN_COLUMNS``."""
+        held = self._open.values()
+        columns = {"name": list(self._open), "n_rows": [len(one.rows) for one in held]}
+        columns |= {name: [getattr(one, name) for one in held] for name in FIELDS}
+        return pl.DataFrame(columns, schema=OPEN_COLUMNS)
+
+    def _rows(self) -> pl.DataFrame:
+        """Return their rows, one session's behind the other's."""
+        rows = chain.from_iterable(session.rows for session in self._open.values())
+        return pl.DataFrame({"row": np.fromiter(rows, np.int64, self.n_held)})

@@ -91,12 +91,12 @@ class LineWindows:
         """Close every window, full or not."""
         return [window for place in list(self._open) for window in self.evict(place)]
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held; see ``packed``."""
         return {"open": {place: asdict(lines) for place, lines in self._open.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` described."""
+        """Take up what ``snapshot`` described, made plain."""
         for place, values in state["open"].items():
             self._open[place] = OpenLines(**values)
             self.n_held += len(values["rows"])
@@ -213,13 +213,13 @@ class TimeWindows:
         self.clocks.restart()
         return closed
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held; see ``packed``."""
         held = {place: asdict(held) for place, held in self._open.items()}
         return {"clocks": self.clocks.state(), "open": held}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` described."""
+        """Take up what ``snapshot`` described, made plain."""
         self.clocks = Clocks.restore(state["clocks"])
         for place, values in state["open"].items():
             self._open[place] = OpenTimes(**values)

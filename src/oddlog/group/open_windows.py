@@ -67,10 +67,10 @@ class Cutter(Protocol):
         """Return what ``evict`` would, and close nothing; ``ended`` marks a session's end."""
         ...
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held; see ``packed``."""
         ...
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` described."""
+        """Take up what ``snapshot`` described, made plain."""
         ...

@@ -14,7 +14,9 @@ import polars as pl
 
 from oddlog.events import EVENT_COLUMNS
 from oddlog.group.cut import Ints
+from oddlog.group.packed import unpack
 
+NUMBER = {"number": pl.Int64()}
 SLACK = 4096  # events that may lie dead whatever is held
 
 
@@ -70,32 +72,33 @@ class EventStore:
         self._frames = [(numbers, self.gather(numbers))] if len(numbers) else []
         self._limit = 2 * len(numbers) + SLACK
 
-    def state(self) -> dict[str, Any]:
-        """Return the held events as plain values, times in microseconds since 1970."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return the held events; see ``packed``."""
         numbers = np.concatenate([np.empty(0, dtype=np.int64), *(held for held, _ in self._frames)])
-        table = self.gather(numbers)
-        columns = {
-            name: (table[name].cast(pl.Int64) if name == "time" else table[name]).to_list()
-            for name in table.columns
+        events = self._frames[0][1] if len(self._frames) == 1 else self.gather(numbers)
+        return {
+            "n_added": self.n_added,
+            "numbers": pl.DataFrame({"number": numbers}),
+            "events": events.clone(),  # polars locks a table while another thread writes it
         }
-        return {"n_added": self.n_added, "numbers": numbers.tolist(), "columns": columns}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> EventStore:
-        """Return a store as ``state`` described it."""
+        """Return a store as ``snapshot`` described it, made plain.
+
+        Raises:
+            ValueError: It is damaged.
+        """
         store = cls()
         store.n_added = state["n_added"]
-        if state["numbers"]:
-            series = [_column(name, values) for name, values in state["columns"].items()]
-            numbers = np.array(state["numbers"], dtype=np.int64)
-            store._frames = [(numbers, pl.DataFrame(series))]
+        numbers = unpack(state["numbers"], NUMBER)["number"].to_numpy()
+        events = unpack(state["events"], EVENT_COLUMNS)
+        if len(numbers) != events.height:
+            raise ValueError("a stream's events and their numbers do not fit each other")
+        if len(numbers):
+            store._frames = [(numbers, events)]
         return store
 
 
 def _present(table: pl.DataFrame, columns: Collection[str]) -> list[str]:
     return [name for name in table.columns if name in columns]
-
-
-def _column(name: str, values: list[Any]) -> pl.Series:
-    dtype = EVENT_COLUMNS[name]
-    return pl.Series(name, values, dtype=pl.Int64 if name == "time" else dtype).cast(dtype)

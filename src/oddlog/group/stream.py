@@ -17,6 +17,7 @@ from oddlog.group.cut import Cut, Ints, to_sequences
 from oddlog.group.open_sessions import OpenSessions
 from oddlog.group.open_spans import LineWindows, TimeWindows
 from oddlog.group.open_windows import Closed, Cutter
+from oddlog.group.packed import plain
 from oddlog.group.report import GroupReport
 from oddlog.group.store import EventStore
 from oddlog.group.window import MICROSECONDS, Window
@@ -197,13 +198,17 @@ class Grouper:
 
     def state(self) -> dict[str, Any]:
         """Return all that is held as plain values (text, numbers, lists) that JSON can carry."""
+        return plain(self.snapshot())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held, quickly: ``packed.plain`` makes of it what ``state`` gives."""
         self._store.compact(self._living, force=True)
         return {
             "window": self.window.model_dump(),
             "limits": dict(self._limits),
             "counts": [self._n_windows, self._n_evicted],
-            "store": self._store.state(),
-            "cutter": self._cutter.state(),
+            "store": self._store.snapshot(),
+            "cutter": self._cutter.snapshot(),
         }
 
     @classmethod
@@ -258,7 +263,8 @@ class Grouper:
 
     def _living(self) -> Ints:
         held = [np.array(holder.rows, dtype=np.int64) for holder in self._cutter.holders.values()]
-        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *held]))
+        rows = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *held]))
+        return rows[np.diff(rows, prepend=-1) > 0]  # np.unique takes twenty times as long
 
 
 def _tail(window: Closed, seen: int, n_before: int | None) -> tuple[Closed, int]:

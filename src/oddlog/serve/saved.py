@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from oddlog.errors import ArtifactError
+from oddlog.group import plain
 
 FILE = "state.json.zst"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class Saved:
 
     Attributes:
         position: How many lines it has seen.
-        watcher: The watcher's; None before the first line.
+        watcher: The watcher's; None before the first line. ``save`` takes a snapshot, too.
         marks: How far Kafka's partitions have been read; see ``Entry``.
         minutes: See ``Minutes``.
     """
@@ -39,7 +40,7 @@ class Saved:
 
 def save(folder: Path, saved: Saved) -> None:
     """Write a state into a folder, and have it on disk."""
-    text = json.dumps({"version": VERSION, **asdict(saved)}, ensure_ascii=False)
+    text = json.dumps({"version": VERSION, **plain(vars(saved))}, ensure_ascii=False)
     packed = zstandard.compress(text.encode("utf-8", "surrogatepass"), 1)
     staging = folder / f".{FILE}"
     with staging.open("wb") as file:

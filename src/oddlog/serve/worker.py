@@ -1,7 +1,8 @@
 """The one thread that judges: lines from the inbox into the watcher, alerts into the store.
 
 After each push its alerts are stored; only then does the inbox forget the lines. The journal
-forgets them later, once a saved state holds what the watcher has seen. So a crash at any moment
+forgets them later, once a saved state holds what the watcher has seen; a second thread writes it,
+from a snapshot that the first takes in passing. So a crash at any moment
 loses nothing: from the saved state on, the journal's lines are judged again, at the times at which
 they arrived, and give the same alerts, which replace themselves in the store.
 """
@@ -12,6 +13,7 @@ import logging
 import threading
 import time as clocks
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +108,9 @@ class Worker:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="oddlog-worker", daemon=True)
         self._scores: list[NDArray[np.floating]] = []
+        self._saver = ThreadPoolExecutor(1, "oddlog-saver")
+        self._saving: Future[None] = Future()
+        self._saving.set_result(None)
         self._saved_position = self.position = saved.position
         self._marks = dict(saved.marks)
         self._replay_end = desk.journal.end
@@ -146,12 +151,15 @@ class Worker:
             while not self._stopping.is_set() or self._desk.inbox.n_lines:
                 self._turn()
             self._save()
+            self._saving.result()
         except _StoppedError:
             LOGGER.warning("stopped before all lines were judged; they are safe in the journal")
         except BaseException as error:
             self.failure = f"{type(error).__name__}; see the service's log"
             LOGGER.critical("the worker stopped; accepted lines are safe in the journal")
             raise
+        finally:
+            self._saver.shutdown()
 
     def _replay(self) -> None:
         """Judge what the journal holds beyond the saved state."""
@@ -177,7 +185,11 @@ class Worker:
             now = self._clock()
             for entry in entries:
                 self._latencies(now - entry.time, entry.n_lines)
-        if clocks.monotonic() >= self._due and self.position > self._saved_position:
+        if (
+            self._saving.done()
+            and clocks.monotonic() >= self._due
+            and self.position > self._saved_position
+        ):
             self._save()
 
     def _judge(self, entries: list[Entry]) -> None:
@@ -226,13 +238,18 @@ class Worker:
             self.changed.notify_all()
 
     def _save(self) -> None:
-        begun = clocks.monotonic()
+        """Have a state of this moment written, once the one before it is."""
+        self._saving.result()  # raises what went wrong with it
         with self.watching:
-            state = self.watcher.state()
-        saved = Saved(self.position, state, self._marks, self.minutes.state())
-        save(self._desk.folder, saved)
+            snapshot = self.watcher.snapshot()
+        saved = Saved(self.position, snapshot, dict(self._marks), self.minutes.state())
         self._saved_position = self.position
-        self._desk.journal.drop(self.position)
+        self._saving = self._saver.submit(self._write, saved)
+
+    def _write(self, saved: Saved) -> None:
+        begun = clocks.monotonic()
+        save(self._desk.folder, saved)
+        self._desk.journal.drop(saved.position)
         ended = clocks.monotonic()
         self._due = ended + max(self._pacing.save_s, 10 * (ended - begun))
 

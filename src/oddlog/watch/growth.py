@@ -77,7 +77,7 @@ class Growth:
 
     def state(self) -> dict[str, Any]:
         """Return plain values that JSON can carry."""
-        return {"seen": self.seen, "waiting": list(self.waiting)}
+        return {"seen": dict(self.seen), "waiting": list(self.waiting)}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what ``state`` described."""

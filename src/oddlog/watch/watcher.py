@@ -30,7 +30,7 @@ from oddlog.drain import Novelties
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.events import Sequences, check_events, column
 from oddlog.findings import Alert
-from oddlog.group import Tails
+from oddlog.group import Tails, plain
 from oddlog.pipeline import Pipeline
 from oddlog.watch.drifting import DriftWatch
 from oddlog.watch.growth import Growth
@@ -286,12 +286,19 @@ class Watcher:
 
     def state(self) -> dict[str, Any]:
         """Return all that is held, but for feedback, as plain values that JSON can carry."""
+        return plain(self.snapshot())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the same, quickly: its tables are still to be packed, by ``group.plain``.
+
+        The watcher may go on meanwhile: nothing of what was returned changes.
+        """
         return {
             "version": STATE_VERSION,
             "model": self.pipeline.fingerprint,
             "config": self.config.model_dump(),
             "intake": self._intake.state(),
-            "windows": self._windows.state(),
+            "windows": self._windows.snapshot(),
             "novel": self._novel.state(),
             "drift": self._drift.state(),
             "raiser": self._raiser.state(),

@@ -184,18 +184,18 @@ class OpenWindows:
         seen = self._growth.choose(self._grouper, names, n_events)
         return self._grouper.tails(seen, self._growth.memory, IDS)
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values that JSON can carry."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held; see ``oddlog.group.packed``."""
         return {
-            "grouper": self._grouper.state(),
+            "grouper": self._grouper.snapshot(),
             "waiting": self._waiting.state(),
-            "settled": self._settled,
+            "settled": dict(self._settled),
             "growth": None if self._growth is None else self._growth.state(),
             "n_retired": self.n_retired,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` described."""
+        """Take up what ``snapshot`` described, made plain."""
         self._grouper = Grouper.restore(state["grouper"])
         self._waiting.load(state["waiting"])
         self._settled = dict(state["settled"])
