@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ OPEN_COLUMNS: dict[str, pl.DataType] = {
     "cell": pl.Int64(),
 }
 """Of the table of a snapshot: name, length, then all fields of ``OpenSession`` but its rows."""
-FIELDS = tuple(name for name in OPEN_COLUMNS if name not in ("name", "n_rows"))
+_FIELDS_OF = attrgetter(*(name for name in OPEN_COLUMNS if name not in ("name", "n_rows")))
 ROW = {"row": pl.Int64()}
 
 
@@ -215,8 +216,7 @@ class OpenSessions:
             "n_cut": self.n_cut,
             "n_forgotten": self.n_forgotten,
             "n_outside": self.n_outside,
-            "open": self._table(),
-            "rows": self._rows(),
+            **self._tables(),
             "parts": dict(self._parts),
         }
 
@@ -236,14 +236,14 @@ class OpenSessions:
             if self._gap is not None and session.last is not None:
                 self._queues.setdefault(session.source, OrderedDict())[name] = None
 
-    def _table(self) -> pl.DataFrame:
-        """Return the open sessions in the columns of ``OPEN_COLUMNS``."""
-        held = self._open.values()
-        columns = {"name": list(self._open), "n_rows": [len(one.rows) for one in held]}
-        columns |= {name: [getattr(one, name) for one in held] for name in FIELDS}
-        return pl.DataFrame(columns, schema=OPEN_COLUMNS)
-
-    def _rows(self) -> pl.DataFrame:
-        """Return their rows, one session's behind the other's."""
-        rows = chain.from_iterable(session.rows for session in self._open.values())
-        return pl.DataFrame({"row": np.fromiter(rows, np.int64, self.n_held)})
+    def _tables(self) -> dict[str, Callable[[], pl.DataFrame]]:
+        """Return the open sessions in ``OPEN_COLUMNS``, and their rows, one behind the other."""
+        every = chain.from_iterable(session.rows for session in self._open.values())
+        rows = np.fromiter(every, np.int64, self.n_held)
+        values = [
+            (name, len(session.rows), *_FIELDS_OF(session)) for name, session in self._open.items()
+        ]
+        return {
+            "open": lambda: pl.DataFrame(values, schema=OPEN_COLUMNS, orient="row"),
+            "rows": lambda: pl.DataFrame({"row": rows}),
+        }

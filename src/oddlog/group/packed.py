@@ -1,8 +1,8 @@
 """Tables within a state, as text that JSON can carry.
 
-What holds many events describes itself by a snapshot: plain values, and tables where there is a
-value for every event. Taking one copies next to nothing. ``plain`` makes of it what JSON can carry;
-a list of every value would take seconds for some 100,000 events.
+What holds many events describes itself by a snapshot: plain values, and functions that give them,
+or a table where there is a value for every event. Taking one copies next to nothing, as what it
+holds does not change. ``plain`` makes of it what JSON can carry, wherever there is time for that.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import polars as pl
 
 
 def plain(value: Any) -> Any:
-    """Return a snapshot with its tables packed; they are looked for in dictionaries alone."""
+    """Return a snapshot's plain values; functions and tables stand in dictionaries, not lists."""
     if isinstance(value, Mapping):
         return {name: plain(part) for name, part in value.items()}
-    return _pack(value) if isinstance(value, pl.DataFrame) else value
+    found = value() if callable(value) else value
+    return _pack(found) if isinstance(found, pl.DataFrame) else found
 
 
 def _pack(table: pl.DataFrame) -> str:

@@ -72,14 +72,18 @@ class EventStore:
         self._frames = [(numbers, self.gather(numbers))] if len(numbers) else []
         self._limit = 2 * len(numbers) + SLACK
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the held events; see ``packed``."""
-        numbers = np.concatenate([np.empty(0, dtype=np.int64), *(held for held, _ in self._frames)])
-        events = self._frames[0][1] if len(self._frames) == 1 else self.gather(numbers)
+    def snapshot(self, living: Callable[[], Ints]) -> dict[str, Any]:
+        """Return the events that are still needed; see ``packed``.
+
+        Args:
+            living: As for ``compact``.
+        """
+        now = EventStore()  # polars locks a table while another thread reads it: one's own
+        now._frames = [(numbers, table.clone()) for numbers, table in self._frames]
         return {
             "n_added": self.n_added,
-            "numbers": pl.DataFrame({"number": numbers}),
-            "events": events.clone(),  # polars locks a table while another thread writes it
+            "numbers": lambda: pl.DataFrame({"number": living()}, schema=NUMBER),
+            "events": lambda: now.gather(living()),
         }
 
     @classmethod

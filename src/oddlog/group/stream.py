@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -202,13 +203,14 @@ class Grouper:
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that is held, quickly: ``packed.plain`` makes of it what ``state`` gives."""
-        self._store.compact(self._living, force=True)
+        cutter = self._cutter.snapshot()
+        rows = self._rows()
         return {
             "window": self.window.model_dump(),
             "limits": dict(self._limits),
             "counts": [self._n_windows, self._n_evicted],
-            "store": self._store.snapshot(),
-            "cutter": self._cutter.snapshot(),
+            "store": self._store.snapshot(lambda: _distinct(rows)),
+            "cutter": cutter,
         }
 
     @classmethod
@@ -262,9 +264,18 @@ class Grouper:
         return to_sequences(self._store.gather(numbers, columns), cut, self.window)
 
     def _living(self) -> Ints:
-        held = [np.array(holder.rows, dtype=np.int64) for holder in self._cutter.holders.values()]
-        rows = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *held]))
-        return rows[np.diff(rows, prepend=-1) > 0]  # np.unique takes twenty times as long
+        return _distinct(self._rows())
+
+    def _rows(self) -> Ints:
+        """Return the numbers of the events that open windows hold, more than once if several do."""
+        rows = (holder.rows for holder in self._cutter.holders.values())
+        return np.fromiter(chain.from_iterable(rows), np.int64)
+
+
+def _distinct(numbers: Ints) -> Ints:
+    """Return all numbers, rising, each once."""
+    numbers = np.sort(numbers)
+    return numbers[np.diff(numbers, prepend=-1) > 0]  # np.unique takes twenty times as long
 
 
 def _tail(window: Closed, seen: int, n_before: int | None) -> tuple[Closed, int]:

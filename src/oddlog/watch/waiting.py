@@ -7,6 +7,7 @@ judged again should it go on (see ``endings``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 import numpy as np
@@ -74,13 +75,14 @@ class Waiting:
         """Forget every session."""
         self._queues.clear()
 
-    def state(self) -> list[list[object]]:
-        """Return plain values that JSON can carry."""
-        return [
-            [source, *entry] for source, queue in self._queues.items() for entry in sorted(queue)
+    def snapshot(self) -> Callable[[], list[list[object]]]:
+        """Return what gives plain values; see ``oddlog.group.packed``."""
+        queues = {source: list(queue) for source, queue in self._queues.items()}
+        return lambda: [
+            [source, *entry] for source, queue in queues.items() for entry in sorted(queue)
         ]
 
     def load(self, state: list[list]) -> None:
-        """Take up what ``state`` described."""
+        """Take up what ``snapshot`` described, made plain."""
         for source, until, row, name in state:
             heappush(self._queues.setdefault(source, []), (until, row, name))

@@ -188,7 +188,7 @@ class OpenWindows:
         """Return all that is held; see ``oddlog.group.packed``."""
         return {
             "grouper": self._grouper.snapshot(),
-            "waiting": self._waiting.state(),
+            "waiting": self._waiting.snapshot(),
             "settled": dict(self._settled),
             "growth": None if self._growth is None else self._growth.state(),
             "n_retired": self.n_retired,
