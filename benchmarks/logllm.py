@@ -4,6 +4,8 @@ r"""LogLLM with two small models on raw logs, beside classifiers that count, by 
     python benchmarks/logllm.py hdfs-time                   the last fifth of the sessions, in time
     python benchmarks/logllm.py bgl-chain                   windows of 100 lines, five folds in time
     python benchmarks/logllm.py adfa --set logllm.joint.epochs=2
+    python benchmarks/logllm.py hdfs-prompt --detectors llm_prompt decision_tree \
+        --set llm_prompt.url=http://localhost:8000/v1 --set llm_prompt.model=NAME
     python benchmarks/logllm.py --table                     write the table of docs/detectors.md
 
 - ``hdfs-folds``: the 2 % sample's sessions in five parts, the same for all detectors; four are
@@ -12,6 +14,9 @@ r"""LogLLM with two small models on raw logs, beside classifiers that count, by 
 - ``hdfs-time``: the first 70 % of the sessions are learned, 10 % are validation, 20 % the test.
 - ``bgl-chain``: the first 100,000 lines in six parts, in time; fold k learns the first k and judges
   the next one. Every eighth window is validation. A fold without anomalies to learn is left out.
+- ``hdfs-prompt``: as ``hdfs-time``, judged on its anomalies and as many normal sessions, drawn at
+  random, because a chat model that is asked takes seconds for each: half of them are anomalous,
+  which no log is, so that its figures compare with those of the same test alone.
 - ``adfa``: system calls, five folds of traces as in ``hdfs-folds``; a call is a word, as the set
   has no texts, and of a trace 128 calls are read.
 
@@ -49,9 +54,12 @@ from oddlog.group import Window, group
 from oddlog.split import cut_rows, cut_sessions_by_time
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "detectors.md"
-DETECTORS = ("logllm", "lookup", "decision_tree", "logistic_regression", "nearest_neighbour")
+OTHERS = ("lookup", "decision_tree", "logistic_regression", "nearest_neighbour")
+DETECTORS = ("logllm", "llm_prompt", *OTHERS)
+WHERE = ("llm_prompt.url=", "llm_prompt.model=")
 PRESET = "logllm.preset=small"
 N_FOLDS, EIGHTH = 5, 8
+N_FEW = 4  # validation sessions of hdfs-prompt, from which nothing is chosen
 BGL_LINES = 100
 Parts = tuple[list[Sequences], Sequences]
 """Training and validation, and the test; templates mined on the training alone."""
@@ -98,6 +106,15 @@ def hdfs_time() -> Iterator[Parts]:
     yield mine(parts, sequences.take(test), layout)[:2]
 
 
+def hdfs_prompt() -> Iterator[Parts]:
+    (train, valid), test = next(hdfs_time())
+    random = np.random.default_rng(0)
+    anomalous = np.flatnonzero(test.anomalous)
+    normal = random.choice(np.flatnonzero(~test.anomalous), len(anomalous), replace=False)
+    few = random.choice(len(valid), N_FEW, replace=False)
+    yield [train, valid.take(few)], test.take(np.sort(np.concatenate([anomalous, normal])))
+
+
 def bgl_chain() -> Iterator[Parts]:
     dataset = _open("bgl_raw")
     events, _ = read_events(dataset.path, dataset.layout)
@@ -119,6 +136,7 @@ def adfa() -> Iterator[Parts]:
 PROTOCOLS = {
     "hdfs-folds": hdfs_folds,
     "hdfs-time": hdfs_time,
+    "hdfs-prompt": hdfs_prompt,
     "bgl-chain": bgl_chain,
     "adfa": adfa,
 }
@@ -146,10 +164,9 @@ def judge(flags: NDArray[np.bool_], score: NDArray, truth: NDArray[np.bool_]) ->
     }
 
 
-def run_one(name: str, parts: Parts, assignments: list[str], work: Path) -> Record:
-    """Fit and judge one detector on one fold."""
+def run_one(name: str, parts: Parts, own: list[str], work: Path) -> Record:
+    """Fit and judge one detector, with settings of its own, on one fold."""
     (train, valid), test = parts
-    own = own_assignments(name, assignments)
     detector = new_detector(name, [PRESET, *own] if name == "logllm" else own)
     resumed = any(work.rglob("*.safetensors"))
     began = time.process_time()
@@ -164,7 +181,6 @@ def run_one(name: str, parts: Parts, assignments: list[str], work: Path) -> Reco
     assert on_valid is not None
     new = is_new(train, test)
     return {
-        "set": own,
         "settings": detector.config.model_dump(mode="json"),
         "n_learned": len(train),
         "fit_s": fit_s,
@@ -192,11 +208,12 @@ def run(asked: argparse.Namespace) -> None:
             print(f"{asked.protocol}, fold {fold}: no anomaly to learn")
             continue
         for name in asked.detectors:
-            which = {"protocol": asked.protocol, "fold": fold, "detector": name}
+            own = own_assignments(name, asked.set)
+            which = {"protocol": asked.protocol, "fold": fold, "detector": name, "set": own}
             if any(which.items() <= record.items() for record in read(asked.out)):
                 continue
             work = asked.work / f"{asked.protocol}-{fold}" / name
-            record = which | run_one(name, parts, asked.set, work)
+            record = which | run_one(name, parts, own, work)
             append(asked.out, [record])
             print(which | {part: record[part] for part in ("valid", "all", "new")}, flush=True)
 
@@ -220,23 +237,32 @@ def pooled(founds: Iterable[Record]) -> Estimate:
     return decide(flags, np.repeat([True, False, True, False], numbers), Resampling()).f1
 
 
+def title(record: Record) -> str:
+    """Return a detector's name and what was set, but for where a model is asked."""
+    words = [word.partition(".")[2] for word in record["set"] if not word.startswith(WHERE)]
+    return ", ".join([f"`{record['detector']}`", *words])
+
+
+def _place(name: str) -> tuple[int, str]:
+    return DETECTORS.index(name.split("`")[1]), name
+
+
 def table(records: list[Record]) -> str:
     """Return a row for each protocol and detector."""
     header = ["data", "detector", "folds", "anomalies", "precision", "recall", "F1", "AUPRC"]
     header += ["F1 of all folds' tests, 95 %", "new sequences", "F1 of new", "fit, s"]
     rows = []
     for protocol in PROTOCOLS:
-        for name in DETECTORS:
-            own = [r for r in records if (r["protocol"], r["detector"]) == (protocol, name)]
-            if not own:
-                continue
+        shown = [record for record in records if record["protocol"] == protocol]
+        for name in sorted({title(record) for record in shown}, key=_place):
+            own = [record for record in shown if title(record) == name]
             figures = [
                 spread(r["all"][key] for r in own) for key in ("precision", "recall", "f1", "auprc")
             ]
             share = sum(r["new"]["n"] for r in own) / sum(r["all"]["n"] for r in own)
             n_anomalous = str(sum(r["all"]["n_anomalous"] for r in own))
             whole = pooled(r["all"] for r in own)
-            cells = [protocol, f"`{name}`", str(len(own)), n_anomalous, *figures]
+            cells = [protocol, name, str(len(own)), n_anomalous, *figures]
             cells += [whole.text(), f"{share:.0%}"]
             cells += [spread(r["new"]["f1"] for r in own), spread((r["fit_s"] for r in own), 0)]
             rows.append(cells)
@@ -244,10 +270,10 @@ def table(records: list[Record]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("protocol", nargs="?", choices=PROTOCOLS)
     parser.add_argument("--folds", type=int, nargs="*", help="numbers from 0; all by default")
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=["logllm", *OTHERS])
     parser.add_argument("--set", action="append", default=[], metavar="NAME.SETTING=VALUE")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "oddlog-logllm")
     parser.add_argument("--out", type=Path, default=RESULTS / "logllm.jsonl")

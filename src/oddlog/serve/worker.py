@@ -31,6 +31,7 @@ from oddlog.serve.store import Store, StoreError
 from oddlog.watch import Watcher, WatchStats
 
 LOGGER = logging.getLogger(__name__)
+SAVE_SHARE = 30  # of the time; what came since the last state is judged again after a crash
 Latencies = Callable[[float, int], None]
 """Called with the seconds from arrival to stored alerts, and how many lines waited so long."""
 
@@ -42,7 +43,8 @@ class Pacing:
     Attributes:
         push_lines: Lines judged at once, if so many are waiting.
         tick_s: Seconds after which time passes for the watcher though no line came.
-        save_s: Seconds between saved states, at least; saving never takes more than a tenth.
+        save_s: Seconds between saved states, at least; writing one never takes more than a
+            thirtieth of the time.
         retry_s: Seconds between attempts to store alerts.
     """
 
@@ -251,7 +253,7 @@ class Worker:
         save(self._desk.folder, saved)
         self._desk.journal.drop(saved.position)
         ended = clocks.monotonic()
-        self._due = ended + max(self._pacing.save_s, 10 * (ended - begun))
+        self._due = ended + max(self._pacing.save_s, SAVE_SHARE * (ended - begun))
 
 
 class _StoppedError(Exception):
