@@ -262,8 +262,8 @@ def sizes(records: Sequence[Record]) -> str:
     n, n_odd = (sorted({record[name] for record in records}) for name in ("n", "n_anomalous"))
     n_seeds = len({record["seed"] for record in records})
     return (
-        f"{n_seeds} seeds, mean ± standard deviation; {n[0]:,} sessions of the test, "
-        f"{n_odd[0]} to {n_odd[-1]} of them anomalous."
+        f"{n_seeds} seeds, mean ± standard deviation, one where none is told; {n[0]:,} sessions of "
+        f"the test, {n_odd[0]} to {n_odd[-1]} of them anomalous."
     )
 
 
