@@ -52,7 +52,7 @@ app.add_typer(data_app, name="data")
 app.command()(bench)
 
 RECORDS, TABLE, JSON = (".jsonl", ".ndjson", ".parquet"), (".parquet",), (".json",)
-REPORT = (".html",)
+REPORT, ONNX = (".html",), (".onnx",)
 
 
 def _show_version(wanted: bool) -> None:
@@ -344,6 +344,24 @@ def evaluate(
             terminal.show_classes(console, classes)
     elif out is None:
         print_json_lines([record])
+
+
+@app.command()
+def export(
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the network: .onnx.")],
+) -> None:
+    """Write a model's network as ONNX, and what its tokens are as JSON."""
+    import oddlog
+    from oddlog import pipeline, terminal
+
+    _, console = _consoles()
+    check_suffix(out, ONNX)
+    written = pipeline.export(oddlog.load(model, "cpu"), out)
+    if console.is_terminal:
+        terminal.show_notes(console, [f"wrote {path}" for path in written])
+    else:
+        print_json_lines([{"files": [str(path) for path in written]}])
 
 
 @app.command()

@@ -26,6 +26,9 @@ EXTRAS = {
     "confluent_kafka": "kafka",
     "psycopg": "postgres",
     "optuna": "tune",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
     "mlflow": "mlflow",
     "trackio": "trackio",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,18 @@ from oddlog.extras import EXTRAS, explain_missing
 from oddlog.findings import Explanation, Scores
 from oddlog.run import Run
 
-__all__ = ["BASELINES", "DETECTORS", "EXTRAS", "Adaptive", "Detector", "detector_class"]
+if TYPE_CHECKING:
+    from oddlog.nn.export import Graph
+
+__all__ = [
+    "BASELINES",
+    "DETECTORS",
+    "EXTRAS",
+    "Adaptive",
+    "Detector",
+    "Exportable",
+    "detector_class",
+]
 
 DETECTORS: dict[str, str] = {
     "new_event": "oddlog.detectors.new_event:NewEvent",
@@ -125,6 +136,19 @@ class Adaptive(Protocol):
             train: Sequences to learn; their templates may be new to the detector.
             valid: Sequences to choose by, as in ``fit``.
             run: Seed, device, progress.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        ...
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """What a detector may offer besides: its networks, to be run without oddlog."""
+
+    def graphs(self) -> list[Graph]:
+        """Return its networks, with what their inputs and outputs are.
 
         Raises:
             NotFittedError: Called before ``fit`` or ``load``.

@@ -1,6 +1,7 @@
 """The main job: fit a pipeline on a log, score other logs with it."""
 
 from oddlog.pipeline.config import PipelineConfig, make_config
+from oddlog.pipeline.export import export
 from oddlog.pipeline.fit import fit, fit_sequences, prepare_fit
 from oddlog.pipeline.model import Judge, Pipeline
 from oddlog.pipeline.prepare import Prepared, mine_templates
@@ -14,6 +15,7 @@ __all__ = [
     "Prepared",
     "Result",
     "Update",
+    "export",
     "fit",
     "fit_sequences",
     "make_config",

@@ -47,6 +47,7 @@ from oddlog.detectors.deeplog.model import (
     DeepLogConfig,
     NextKey,
     Read,
+    export_graph,
     grow,
     new_network,
     next_key_task,
@@ -58,6 +59,7 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
+from oddlog.nn.export import Graph
 from oddlog.nn.strings import Encoded, in_order
 from oddlog.nn.suspects import Odd, of_order
 from oddlog.nn.training import Stage, run_stage
@@ -166,6 +168,15 @@ class DeepLog:
         encoded, found = self._read(sequences, self.config.n_expected)
         odd = Odd(found.surprise.astype(np.float64), found.likeliest, found.probability)
         return of_order(encoded, odd).explain(sequences, self._fitted().vocabulary.template_of)
+
+    def graphs(self) -> list[Graph]:
+        """Return the network.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        model = self._fitted()
+        return [export_graph(model.network, self.config.window, model.vocabulary)]
 
     def save(self, folder: Path) -> None:
         """Write config.json, vocab.json, and safetensors: the network, and windows to replay.

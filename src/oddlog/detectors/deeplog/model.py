@@ -15,8 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from oddlog import config as settings
 from oddlog.distinct import Distinct, Grams, batch_ranges, find_pasts, number_rows
-from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
+from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN, Vocabulary
 from oddlog.nn.device import seed_torch
+from oddlog.nn.export import MARKS, Graph
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
 
@@ -82,6 +83,20 @@ class NextKey(nn.Module):
     def device(self) -> torch.device:
         """Where the network is."""
         return self.head.weight.device
+
+
+def export_graph(network: NextKey, window: int, vocabulary: Vocabulary) -> Graph:
+    """Describe the network as what is exported."""
+    return Graph(
+        name="order",
+        network=network,
+        inputs={"windows": ("batch", window)},
+        output=("logits", ("batch", network.head.out_features)),
+        about="behind each window, the logits of what comes next: of END, then of each template",
+        longest=window,
+        vocabulary=vocabulary,
+        marks=MARKS,
+    )
 
 
 def new_network(config: DeepLogConfig, n_tokens: int, device: torch.device) -> NextKey:

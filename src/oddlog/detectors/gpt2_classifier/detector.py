@@ -52,6 +52,7 @@ from oddlog.detectors.gpt2_classifier.inputs import (
 from oddlog.detectors.gpt2_classifier.loss import class_factors, named_factors
 from oddlog.detectors.gpt2_classifier.model import (
     Classifier,
+    ClassProbabilities,
     Shape,
     Taught,
     chunk_owners,
@@ -67,6 +68,7 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import NORMAL, Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.device import choose_device, load_parameters, parameters_of
+from oddlog.nn.export import MARKS, Graph
 from oddlog.nn.strings import Encoded
 from oddlog.nn.training import run_stage
 from oddlog.run import Run
@@ -195,6 +197,30 @@ class GPT2Classifier:
             return np.log1p(-normal) - np.log(normal)
 
         return explain_cases(sequences, self._cases(sequences, model), odds)
+
+    def graphs(self) -> list[Graph]:
+        """Return the network; the classes are in the order of the output.
+
+        Raises:
+            NotFittedError: Called before ``fit`` or ``load``.
+        """
+        model, reader = self._fitted(), self._fitted().reader
+        if isinstance(reader, KeyReader):
+            told, vocabulary, marks = "", reader.vocabulary, MARKS
+        else:
+            told = "; tokens are those of detector/tokenizer.json in the model folder"
+            vocabulary, marks = None, {"BEGIN": reader.mark}
+        graph = Graph(
+            name="classes",
+            network=ClassProbabilities(model.network),
+            inputs={"tokens": ("batch", "length"), "lengths": ("batch",)},
+            output=("probabilities", ("batch", len(model.names))),
+            about=f"of each string, the probability of {', '.join(map(repr, model.names))}{told}",
+            longest=model.shape.places,
+            vocabulary=vocabulary,
+            marks=marks,
+        )
+        return [graph]
 
     def save(self, folder: Path) -> None:
         """Write config.json, classes.json, network.json, model.safetensors, and how it reads.

@@ -87,8 +87,20 @@ def new_network(shape: Shape, n_tokens: int, n_classes: int, dropout: float) -> 
 def class_logits(model: Classifier, tokens: Tensor, lengths: Tensor) -> Tensor:
     """Return (B, K) logits of strings (B, T) that are ``lengths`` (B,) tokens long."""
     hidden = model.transformer(tokens)  # (B, T, D)
-    rows = torch.arange(len(lengths), device=lengths.device)
-    return model.score(hidden[rows, lengths - 1])
+    last = (lengths - 1)[:, None, None].expand(-1, 1, hidden.shape[2])
+    return model.score(hidden.gather(1, last)[:, 0])
+
+
+class ClassProbabilities(nn.Module):
+    """A classifier as it is exported: strings in, the probability of each class out."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return (B, K) for strings (B, T) that are ``lengths`` (B,) tokens long."""
+        return torch.softmax(class_logits(self.model, tokens, lengths), dim=-1)
 
 
 @torch.inference_mode()

@@ -41,7 +41,7 @@ from oddlog.config import build_stored
 from oddlog.detectors.logbert.adapt import learn_on
 from oddlog.detectors.logbert.config import LogBERTConfig
 from oddlog.detectors.logbert.culprits import OddCounts, of_counts
-from oddlog.detectors.logbert.model import draw_misses
+from oddlog.detectors.logbert.model import draw_misses, export_graph
 from oddlog.detectors.logbert.readers import (
     COUNTS,
     ORDER,
@@ -57,6 +57,7 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.device import seed_torch
+from oddlog.nn.export import Graph
 from oddlog.nn.replay import bare, no_windows, sample_windows, to_arrays
 from oddlog.nn.replay import from_arrays as windows_from
 from oddlog.nn.strings import Encoded, in_order, judged_marks, marks_of
@@ -277,6 +278,10 @@ class LogBERT:
             blamed = of_counts(sequences, vocabulary, counts, order.likeliest.shape[1])
             suspects = suspects.and_counts(blamed, sequences.lengths)
         return suspects.explain(sequences, vocabulary.template_of)
+
+    def graphs(self) -> list[Graph]:
+        """Return the network of the order; that of the counts reads no templates."""
+        return [export_graph(_learned(self._order).network, self._known())]
 
     def save(self, folder: Path) -> None:
         """Write config.json, vocab.json, and safetensors: networks, and windows to replay."""

@@ -19,14 +19,15 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from oddlog.detectors.logbert.config import LogBERTConfig
 from oddlog.distinct import Distinct, batch_ranges
-from oddlog.encode import END, FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
+from oddlog.encode import END, FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN, Vocabulary
 from oddlog.nn.batches import pad, shuffled_batches
 from oddlog.nn.bert import BERT, Sizes
+from oddlog.nn.export import MARKS, Graph
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
 
@@ -87,6 +88,33 @@ def _set_sinusoids(model: BERT) -> None:
         weight.copy_(torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width])
         embeddings.word_embeddings.weight.normal_()
     weight.requires_grad_(False)
+
+
+class MaskedTokens(nn.Module):
+    """The network as it is exported: tokens in, what is likely in each place out."""
+
+    def __init__(self, model: BERT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return (B, T, V') for tokens (B, T), padded on the right."""
+        logits = self.model.logits(self.model(tokens, tokens != PAD))
+        return logits[..., FIRST_CANDIDATE : mask_of(self.model)]
+
+
+def export_graph(model: BERT, vocabulary: Vocabulary) -> Graph:
+    """Describe the network of the order as what is exported."""
+    return Graph(
+        name="order",
+        network=MaskedTokens(model),
+        inputs={"tokens": ("batch", "length")},
+        output=("logits", ("batch", "length", mask_of(model) - FIRST_CANDIDATE)),
+        about="in each token's place, the logits of END, then of each template; ask at MASK",
+        longest=model.sizes.places,
+        vocabulary=vocabulary,
+        marks={**MARKS, "MASK": mask_of(model)},
+    )
 
 
 def mask_of(model: BERT) -> int:

@@ -49,6 +49,7 @@ from oddlog.detectors.loggpt.counting import counting_stage
 from oddlog.detectors.loggpt.model import (
     LanguageModel,
     expect,
+    export_graph,
     judge,
     language_model_task,
     new_network,
@@ -60,6 +61,7 @@ from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
 from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
+from oddlog.nn.export import Graph
 from oddlog.nn.replay import bare, from_arrays, no_windows, sample_windows, to_arrays
 from oddlog.nn.strings import N_COUNT_MARKS, Encoded, counted, in_order, judged_marks, marks_of
 from oddlog.nn.suspects import Odd, of_counts, of_order
@@ -272,6 +274,14 @@ class LogGPT:
             blamed = of_counts(sequences, counts.encoded, odd, judged)
             suspects = suspects.and_counts(blamed, sequences.lengths)
         return suspects.explain(sequences, vocabulary.template_of)
+
+    def graphs(self) -> list[Graph]:
+        """Return the language models of the order and of the counts."""
+        vocabulary, network = self._fitted()
+        found = [export_graph("order", network, vocabulary)]
+        if self._counts is not None:
+            found.append(export_graph("counts", self._counts, vocabulary))
+        return found
 
     def save(self, folder: Path) -> None:
         """Write config.json, vocab.json, and safetensors: networks, and windows to replay."""

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.distinct import Distinct, batch_ranges, share_pasts
-from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN
+from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN, Vocabulary
 from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.export import MARKS, Graph
 from oddlog.nn.gpt2 import GPT2, Sizes
 from oddlog.nn.ranks import surprise_and_rank
 from oddlog.nn.training import Task
@@ -51,6 +52,33 @@ class LanguageModel(nn.Module):
     def candidate_logits(self, hidden: Tensor) -> Tensor:
         """Return (..., V') how likely each candidate comes next, for vectors (..., D)."""
         return hidden @ self.transformer.wte.weight[FIRST_CANDIDATE:].T
+
+
+class NextToken(nn.Module):
+    """A language model as it is exported: tokens in, what is likely to come next out."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return (B, T, V') for tokens (B, T)."""
+        return self.model.candidate_logits(self.model.transformer(tokens))
+
+
+def export_graph(name: str, model: LanguageModel, vocabulary: Vocabulary) -> Graph:
+    """Describe a language model as what is exported."""
+    n_candidates = model.sizes.n_tokens - FIRST_CANDIDATE
+    return Graph(
+        name=name,
+        network=NextToken(model),
+        inputs={"tokens": ("batch", "length")},
+        output=("logits", ("batch", "length", n_candidates)),
+        about="behind each token, the logits of what comes next: of END, then of each template",
+        longest=model.sizes.places,
+        vocabulary=vocabulary,
+        marks=MARKS,
+    )
 
 
 def tokens_at_once(model: LanguageModel) -> int:
