@@ -166,6 +166,13 @@ def test_a_long_line_is_cut_and_counted():
     assert received.table["text"].str.len_chars().to_list() == [100, 5]
 
 
+def test_a_list_of_pairs_without_keys_is_refused():
+    value = {"kvlistValue": {"values": [{"value": {}}]}}
+    record = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": value}]}]}]}
+    with pytest.raises(RefusedError, match="key"):
+        otlp.read_json(json.dumps(record).encode(), LIMITS)
+
+
 def test_too_many_lines_are_refused_whole():
     with pytest.raises(RefusedError) as refused:
         plain.read_text(b"x\n" * 51, LIMITS, "http")

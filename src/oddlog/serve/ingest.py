@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from oddlog.serve import loki, otlp, plain
+from oddlog.serve import loki, otlp, plain, schemas
 from oddlog.serve.bodies import too_large, unpack
 from oddlog.serve.inbox import FullError
 from oddlog.serve.lines import TOO_LARGE, UNSUPPORTED, Limits, Received, RefusedError
@@ -25,6 +25,7 @@ PROTOBUF = ("application/x-protobuf", "application/protobuf")
 JSON = "application/json"
 JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/json-lines", JSON)
 TEXT = ("text/plain", "")
+PLAIN = {TEXT[0]: schemas.TEXT, JSON_LINES[0]: schemas.TEXT}
 MAX_SCORED = 20_000
 MAX_VERDICTS = 1_000
 N_READERS = 2  # bodies that are read at once; each may hold ``Limits.unpacked_bytes``
@@ -110,19 +111,21 @@ def routes(door: Door) -> APIRouter:
     router = APIRouter(tags=["lines"])
     router.add_api_route(
         "/v1/logs", _otlp(door), methods=["POST"], summary="OpenTelemetry logs, OTLP/HTTP",
-        responses=REFUSALS, openapi_extra=_body(*PROTOBUF[:1], JSON), response_class=Response,
+        responses=REFUSALS, openapi_extra=schemas.body_of({PROTOBUF[0]: schemas.BYTES,
+        JSON: schemas.OTLP}), response_class=Response,
     )  # fmt: skip
     router.add_api_route(
         "/loki/api/v1/push", _loki(door), methods=["POST"], summary="Loki's push", status_code=204,
-        responses=REFUSALS, openapi_extra=_body(*PROTOBUF[:1], JSON), response_class=Response,
+        responses=REFUSALS, openapi_extra=schemas.body_of({PROTOBUF[0]: schemas.BYTES,
+        JSON: schemas.LOKI}), response_class=Response,
     )  # fmt: skip
     router.add_api_route(
         "/v1/lines", _lines(door), methods=["POST"], summary="Plain text, or JSON lines",
-        responses=REFUSALS, openapi_extra=_body("text/plain", *JSON_LINES[:1]),
+        responses=REFUSALS, openapi_extra=schemas.body_of(PLAIN),
     )  # fmt: skip
     router.add_api_route(
         "/v1/score", _score(door), methods=["POST"], summary="A batch, and its verdict at once",
-        responses=REFUSALS, openapi_extra=_body("text/plain", *JSON_LINES[:1]),
+        responses=REFUSALS, openapi_extra=schemas.body_of(PLAIN),
     )  # fmt: skip
     return router
 
@@ -204,18 +207,6 @@ def _content_type(request: Request) -> str:
 
 def _unsupported(kind: str, *known: str) -> RefusedError:
     return RefusedError(f"Content-Type {kind[:80]!r}: send {' or '.join(known)}", UNSUPPORTED)
-
-
-def _body(*kinds: str) -> dict[str, Any]:
-    """Return what OpenAPI is told of a body."""
-    schemas = {kind: {"schema": _schema(kind)} for kind in kinds}
-    return {"requestBody": {"required": True, "content": schemas}}
-
-
-def _schema(kind: str) -> dict[str, str]:
-    if kind == JSON:
-        return {"type": "object"}
-    return {"type": "string", "format": "binary"} if kind in PROTOBUF else {"type": "string"}
 
 
 def finite(value: Any) -> Any:

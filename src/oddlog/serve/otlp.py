@@ -79,8 +79,15 @@ def read_json(body: bytes, limits: Limits) -> Received:
             for scope in _list(resource, "scopeLogs"):
                 for record in _list(scope, "logRecords"):
                     _add_json(rows, source, record)
-    except (TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise RefusedError(f"no OTLP logs in JSON: {error}") from None
+    except (
+        AttributeError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise RefusedError(f"no OTLP logs in JSON: {error!r}"[:300]) from None
     return rows.received()
 
 
@@ -105,7 +112,9 @@ def _add_json(rows: Rows, source: str, record: Mapping[str, Any]) -> None:
 
 
 def _list(holder: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
-    found = holder.get(name) or []
+    found = holder.get(name)
+    if found is None:
+        return []
     if not isinstance(found, list):
         raise TypeError(f"{name} is no list")
     return found
