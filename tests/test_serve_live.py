@@ -1,26 +1,11 @@
-"""Real collectors and a real browser against the command: each line's way to an alert, seen."""
+"""The command as a process: killed in the middle, and looked at by a person on call."""
 
-import http.server
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-from contextlib import contextmanager
-from pathlib import Path
-
-import cramjam
-import httpx2
 import pytest
 
-from serving import BURNS, story, wait_for
-from test_serve_receivers import push
+from serving import BURNS, CHROMIUM, command, story, wait_for
 from watching import fitted
 
 pytestmark = pytest.mark.slow
-MAIN = "import sys; from oddlog.cli import main; sys.argv = sys.argv[1:]; main()"
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -30,86 +15,36 @@ def model(tmp_path_factory):
     return folder
 
 
-@contextmanager
-def serving(model, folder, *options):
-    """Run the command; yield a client and the process."""
-    command = [sys.executable, "-c", MAIN, "oddlog", "serve", str(model), "--port", "0"]
-    command += ["--state", str(folder / "state"), *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as server:
-        url = server.stderr.readline().split()[-1]
-        with httpx2.Client(base_url=url, timeout=30) as client:
-            try:
-                yield client, server
-            finally:
-                server.send_signal(signal.SIGTERM)
-                server.wait(60)
-
-
-@pytest.fixture
-def webhook():
-    """Run a receiver of alerts; return its URL and what it got."""
-    got = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/alerts", got
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def alert_of(client):
     return wait_for(lambda: client.get("/v1/alerts").json()["alerts"], 60)[0]
-
-
-def test_opentelemetrys_exporter_reaches_store_and_webhook(tmp_path, model, webhook):
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-    from opentelemetry.sdk._logs import LoggerProvider
-    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-    from opentelemetry.sdk.resources import Resource
-
-    url, got = webhook
-    with serving(model, tmp_path, "--webhook", url) as (client, _):
-        provider = LoggerProvider(resource=Resource.create({"service.name": "checkout"}))
-        exporter = OTLPLogExporter(endpoint=str(client.base_url).rstrip("/") + "/v1/logs")
-        provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
-        logger = provider.get_logger("test")
-        for text in story():
-            logger.emit(body=text, severity_text="INFO")
-        provider.shutdown()
-        alert = alert_of(client)
-        assert (alert["session"], alert["source"]) == (BURNS, "checkout")
-        wait_for(lambda: got, 60)
-    assert BURNS in json.dumps(got[0])
-
-
-def test_promtails_push_reaches_the_store(tmp_path, model):
-    with serving(model, tmp_path) as (client, _):
-        body = bytes(cramjam.snappy.compress_raw(push(*story())))
-        headers = {"content-type": "application/x-protobuf"}
-        assert client.post("/loki/api/v1/push", content=body, headers=headers).status_code == 204
-        assert alert_of(client)["source"] == "api@web-3"
 
 
 def test_a_kill_between_two_requests_loses_nothing(tmp_path, model):
     told = story()
     for first in range(0, len(told), 41):
-        with serving(model, tmp_path) as (client, server):
+        with command(model, tmp_path) as (client, server):
             part = "\n".join(told[first : first + 41])
             text = {"content-type": "text/plain"}
             client.post("/v1/lines?source=web", content=part, headers=text).raise_for_status()
             server.kill()
-    with serving(model, tmp_path) as (client, _):
+    with command(model, tmp_path) as (client, _):
+        alert = alert_of(client)
+        assert (alert["session"], alert["n_events"]) == (BURNS, 3)
+
+
+def test_kills_while_a_file_is_read_lose_and_double_no_line(tmp_path, model):
+    log, told = tmp_path / "app.log", story()
+    log.touch()
+    places = tmp_path / "state" / "files.json"
+    for first in range(0, len(told), 41):
+        with command(model, tmp_path, "--from", str(log)) as (_, server):
+            wait_for(places.exists)
+            before = places.read_bytes()
+            with log.open("a") as file:
+                file.write("".join(f"{line}\n" for line in told[first : first + 41]))
+            wait_for(lambda before=before: places.read_bytes() != before)
+            server.kill()  # with the lines on their way
+    with command(model, tmp_path, "--from", str(log)) as (client, _):
         alert = alert_of(client)
         assert (alert["session"], alert["n_events"]) == (BURNS, 3)
 
@@ -117,7 +52,7 @@ def test_a_kill_between_two_requests_loses_nothing(tmp_path, model):
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")
 def test_a_person_on_call_sees_an_alert_and_judges_it(tmp_path, model):
     sync_api = pytest.importorskip("playwright.sync_api")
-    with serving(model, tmp_path) as (client, _), sync_api.sync_playwright() as tool:
+    with command(model, tmp_path) as (client, _), sync_api.sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 800})
         trouble = []
