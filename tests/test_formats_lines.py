@@ -23,9 +23,9 @@ def read(path: Path, data: bytes) -> tuple[list[str], Repairs]:
     path.write_bytes(data)
     blocks = list(iter_lines(str(path)))
     found = Repairs()
-    for _, repairs in blocks:
+    for _, repairs, _ in blocks:
         found = found + repairs
-    return [line for block, _ in blocks for line in block.to_list()], found
+    return [line for block, *_ in blocks for line in block.to_list()], found
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_lines_come_back_as_written_whatever_the_block_size(
         patch.setattr(lines_module, "PACKED_BYTES", 5)
         patch.setattr(lines_module, "SNIFF_BYTES", 3)
         patch.setattr(lines_module, "N_CONTROLS", 10_000)
-        found = [line for block, _ in iter_lines(str(path)) for line in block.to_list()]
+        found = [line for block, *_ in iter_lines(str(path)) for line in block.to_list()]
     assert found == ["start", *text]
 
 
@@ -115,7 +115,7 @@ def test_any_bytes_are_kept_as_escapes(
     path.write_bytes(b"".join(line + b"\n" for line in [b"start", *raw]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines_module, "N_CONTROLS", 10_000)
-        found = [line for block, _ in iter_lines(str(path)) for line in block.to_list()]
+        found = [line for block, *_ in iter_lines(str(path)) for line in block.to_list()]
     assert found == ["start", *(line.decode(errors="backslashreplace") for line in raw)]
 
 
@@ -198,3 +198,29 @@ def test_an_empty_source_gives_an_empty_table(path: Path) -> None:
         0,
         pl.Datetime("us", "UTC"),
     )
+
+
+LINES = [
+    b"x^abc",
+    b"x\x01 packed?",
+    b"BZh",
+    b"",
+    b"a\x0b\x0c\x1c\x1e\xc2\x85\xe2\x80\xa8b",
+    b"\0",
+    b"  ",
+]
+
+
+@pytest.mark.parametrize("first", LINES)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
+def test_a_block_has_the_lines_that_its_bytes_have(first: bytes, end: bytes, monkeypatch) -> None:
+    text = b"\n".join([first, *LINES, b"last"]) + end
+    few = lines_module.split_lines(text)
+    monkeypatch.setattr(lines_module, "FEW_BYTES", 0)
+    assert lines_module.split_lines(text).to_list() == few.to_list()
+    assert len(few) == len(LINES) + 2 + end.count(b"\n") - (end != b"")
+
+
+def test_carriage_returns_of_a_large_block_are_counted_and_gone(path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lines_module, "FEW_BYTES", 0)
+    assert read(path, b"a\r\nb\r\r\nc\r\rd\ne\r") == (["a", "b", "c\r\rd", "e"], Repairs(n_cr=3))

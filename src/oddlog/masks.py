@@ -26,7 +26,7 @@ from pydantic import Field, field_validator, model_validator
 
 from oddlog.config import Config
 from oddlog.errors import ConfigError
-from oddlog.shapes import TWO, distinct, is_blind, shapes_of
+from oddlog.shapes import TWO, Shaped, distinct, is_blind, renumber, shapes_of
 
 _HOUR = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -205,64 +205,67 @@ def mask(messages: pl.Series, masks: Masks) -> pl.Series:
     return masked.gather(codes)
 
 
-def mask_distinct(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
+def mask_distinct(
+    messages: pl.Series, masks: Masks, shaped: Shaped | None = None
+) -> tuple[NDArray[np.int64], pl.Series]:
     """Mask messages, and look at as few of them as possible.
 
     Where messages repeat themselves only the distinct ones are looked at, and of those that differ
     in digits alone, which no mask tells apart, only one (``shapes``).
+
+    Args:
+        messages: (n,) String; null counts as empty.
+        masks: What to replace.
+        shaped: Their shapes, where they are known.
 
     Returns:
         (n,) int64 codes and (k,) String under the messages' name: message i is masked as
         ``masked[codes[i]]``. Of the k some may be equal.
     """
     filled = messages.fill_null("")
+    if shaped is not None and masks.are_blind:
+        codes, masked, leaks = _mask_shapes(filled, shaped, masks, names=False)
+        if not len(leaks):
+            return codes, masked
+        others, more = mask_distinct(filled.gather(leaks), masks)
+        codes[leaks] = len(masked) + others
+        return codes, pl.concat([masked, more])
     if mostly_distinct(filled):
-        return _mask_shapes(filled, masks)
+        return _mask_messages(filled, masks)
     repeats = distinct(filled)
-    codes, masked = _mask_shapes(filled.gather(repeats.first), masks)
+    codes, masked = _mask_messages(filled.gather(repeats.first), masks)
     return codes[repeats.codes], masked
 
 
-def _mask_shapes(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
-    """Mask one message of each shape; where that may not do, every message."""
-    if masks.are_blind:
-        shapes = shapes_of(messages)
-        if not mostly_distinct(shapes):
-            found = distinct(shapes)
-            examples = messages.gather(found.first)
-            masked = _mask_each(shapes.gather(found.first), masks)
-            return _mask_leaks(
-                messages, found.codes, masked, _leaks(masked, examples, masks), masks
-            )
-    return np.arange(len(messages)), _mask_each(messages, masks)
+def _mask_messages(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
+    """Mask messages by their shapes, and by themselves where shapes gain nothing."""
+    shapes = shapes_of(messages) if masks.are_blind else messages
+    if mostly_distinct(shapes):
+        return np.arange(len(messages)), _mask_each(messages, masks)
+    found = distinct(shapes)
+    shaped = Shaped(found.codes, shapes.gather(found.first))
+    codes, masked, leaks = _mask_shapes(messages, shaped, masks, names=True)
+    codes[leaks] = len(masked) + np.arange(len(leaks))
+    return codes, pl.concat([masked, _mask_each(messages.gather(leaks), masks)])
 
 
-def _leaks(masked: pl.Series, examples: pl.Series, masks: Masks) -> NDArray[np.int64]:
-    """Return which masked shapes hold a digit that is not the messages' own.
+def _mask_shapes(
+    messages: pl.Series, shaped: Shaped, masks: Masks, *, names: bool
+) -> tuple[NDArray[np.int64], pl.Series, NDArray[np.int64]]:
+    """Mask one message of each shape; ``names`` says what the shapes have kept.
 
-    A digit that stands for others shows: in a shape made with another one it is another.
+    Returns:
+        Codes and masked messages as of ``mask_distinct``, and the rows of the messages for which
+        these do not hold: the masks leave a digit of theirs that the shape has not.
     """
+    codes, first = renumber(shaped.codes)
+    masked = _mask_each(shaped.shapes.gather(shaped.codes[first]).rename(messages.name), masks)
     rows = np.flatnonzero(masked.str.contains("[0-9]").to_numpy())
-    other = _mask_each(shapes_of(examples.gather(rows), TWO), masks)
-    return rows[(other != masked.gather(rows)).to_numpy()]
-
-
-def _mask_leaks(
-    messages: pl.Series,
-    codes: NDArray[np.int64],
-    masked: pl.Series,
-    leaks: NDArray[np.int64],
-    masks: Masks,
-) -> tuple[NDArray[np.int64], pl.Series]:
-    """Mask the messages of some shapes one by one, in place of these."""
-    if not len(leaks):
-        return codes, masked
+    # A digit that stands for others shows: in a shape made with another one it is another.
+    other = shapes_of(messages.gather(first[rows]), TWO, names=names)
     is_leak = np.zeros(len(masked), dtype=bool)
-    is_leak[leaks] = True
-    rows = np.flatnonzero(is_leak[codes])
-    whole = codes.copy()
-    whole[rows] = len(masked) + np.arange(len(rows))
-    return whole, pl.concat([masked, _mask_each(messages.gather(rows), masks)])
+    is_leak[rows] = (_mask_each(other, masks) != masked.gather(rows)).to_numpy()
+    return codes, masked, np.flatnonzero(is_leak[codes])
 
 
 def mostly_distinct(messages: pl.Series) -> bool:

@@ -7,8 +7,8 @@ looked through for variables, or for their header, by looking at a few thousand 
 
 Two kinds of pattern see a little more and are blind to what is changed here, because a shape keeps
 a digit in front of an ``x`` (``0[xX]``), and every digit of a text that holds ``::`` (short IPv6
-addresses begin with 2, 3 or f). A number of one or two digits right behind a letter is kept too:
-``eth0`` and ``eth1`` are names, which masks leave in the text.
+addresses begin with 2, 3 or f). Of numbers of one or two digits right behind a letter masks leave
+many in the text, as names: ``eth0``, ``eth1``. A shape keeps these if it is asked to.
 """
 
 from __future__ import annotations
@@ -42,6 +42,22 @@ class Distinct(NamedTuple):
 
     codes: NDArray[np.int64]
     first: NDArray[np.int64]
+
+
+class Shaped(NamedTuple):
+    """The shapes of n texts.
+
+    Attributes:
+        codes: (n,) int64, the shape of each text.
+        shapes: (d,) String; of the d some may be equal, or stand for no text.
+    """
+
+    codes: NDArray[np.int64]
+    shapes: pl.Series
+
+    def of(self, rows: NDArray[np.integer]) -> Shaped:
+        """Return the shapes of the chosen texts."""
+        return Shaped(self.codes[rows], self.shapes)
 
 
 def distinct(texts: pl.Series) -> Distinct:
@@ -79,28 +95,46 @@ def is_blind(pattern: str) -> bool:
     return _TELLS.search(_TIMES.sub("", bare)) is None
 
 
-def shapes_of(texts: pl.Series, digit: int = ONE) -> pl.Series:
+def shapes_of(texts: pl.Series, digit: int = ONE, *, names: bool = True) -> pl.Series:
     """Return the shape of each of (n,) String without nulls; shapes are as long as the texts.
 
     Args:
         texts: The texts.
         digit: The digit, as a byte, that stands for those that are not kept.
+        names: Keep numbers of one or two digits right behind a letter.
     """
     if not len(texts):
         return texts
     together = texts.str.join("\n").item()
     if together.count("\n") != len(texts) - 1:  # a text of several lines
         single = ~texts.str.contains("\n", literal=True)
-        shapes = shapes_of(texts.filter(single), digit)
+        shapes = shapes_of(texts.filter(single), digit, names=names)
         return texts.clone().scatter(np.flatnonzero(single.to_numpy()), shapes)
-    block, has_colons = neutral(together.encode(), digit)
+    block, has_colons = neutral(together.encode(), digit, names=names)
     shapes = pl.Series(texts.name, block.decode().split("\n"), dtype=pl.String)
     if has_colons:
         shapes = texts.zip_with(texts.str.contains("::", literal=True), shapes)
     return shapes
 
 
-def neutral(block: bytes, digit: int = ONE) -> tuple[bytes, bool]:
+def tagged(shapes: pl.Series, power: int) -> pl.Series:
+    """Replace every digit of (n,) String by a decimal digit of its own place in the text.
+
+    The place is counted in bytes from 0; digit 0 of a number is its last. A pattern that is blind
+    finds in the result what it finds in the shapes, and the digits say where.
+    """
+    together = shapes.str.join("\n").item().encode() if len(shapes) else b""
+    text = np.frombuffer(together, dtype=np.uint8)
+    begins = np.append(0, np.flatnonzero(text == ord("\n")) + 1)
+    lengths = np.diff(np.append(begins, len(text) + 1))
+    place = np.arange(len(text) + 1) - np.repeat(begins, lengths)
+    digit = (place[:-1] // 10**power % 10 + ord("0")).astype(np.uint8)
+    is_digit = (text - np.uint8(ord("0"))) < 10
+    changed = np.where(is_digit, digit, text).tobytes().decode()
+    return pl.Series(shapes.name, changed.split("\n")[: len(shapes)], dtype=pl.String)
+
+
+def neutral(block: bytes, digit: int = ONE, *, names: bool = True) -> tuple[bytes, bool]:
     """Return the bytes of lines with the digits that are not kept replaced, and if "::" occurs.
 
     What "::" keeps is left to the caller.
@@ -108,6 +142,7 @@ def neutral(block: bytes, digit: int = ONE) -> tuple[bytes, bool]:
     Args:
         block: UTF-8, or any text in which the bytes of ASCII stand for nothing else.
         digit: As for ``shapes_of``.
+        names: As for ``shapes_of``.
     """
     padded = np.frombuffer(b"\n\n" + block + b"\n\n", dtype=np.uint8)
     out = np.empty(len(block), dtype=np.uint8)
@@ -115,18 +150,20 @@ def neutral(block: bytes, digit: int = ONE) -> tuple[bytes, bool]:
     for begin in range(0, len(block), PIECE):
         end = min(begin + PIECE, len(block))
         piece = padded[begin : end + 4]  # two bytes more on either side
-        out[begin:end] = _neutral(piece, digit)
+        out[begin:end] = _neutral(piece, digit, names)
         has_colons = has_colons or bool(_pairs(piece == ord(":")).any())
     return out.tobytes(), has_colons
 
 
-def _neutral(piece: NDArray[np.uint8], digit: int) -> NDArray[np.uint8]:
+def _neutral(piece: NDArray[np.uint8], digit: int, names: bool) -> NDArray[np.uint8]:
     is_digit = (piece - np.uint8(ord("0"))) < 10
     small = piece | np.uint8(ord(" "))  # letters in small
-    is_letter = (small - np.uint8(ord("a"))) < 26
-    short = is_digit[1:-2] & is_letter[:-3] & ~_pairs(is_digit)[2:]  # begins one or two digits
-    keep = short[1:] | short[:-1] | (small[3:-1] == ord("x"))
-    changed = (is_digit[2:-2] & ~keep).view(np.uint8)
+    keep = small[3:-1] == ord("x")
+    if names:
+        is_letter = (small - np.uint8(ord("a"))) < 26
+        short = is_digit[1:-2] & is_letter[:-3] & ~_pairs(is_digit)[2:]  # begins one or two digits
+        keep = short[1:] | short[:-1] | keep
+    changed = (is_digit[2:-2] > keep).view(np.uint8)  # a digit, and not kept
     text = piece[2:-2]
     return text - ((text - np.uint8(digit)) & np.negative(changed))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from oddlog.drain.settings import DrainConfig
 from oddlog.masks import mask_distinct
-from oddlog.shapes import distinct, renumber
+from oddlog.shapes import Shaped, distinct, renumber
 
 EXAMPLE_CHARS = 1_000
 
@@ -22,11 +22,18 @@ class Grouped(NamedTuple):
     of_line: NDArray[np.int64]  # (n,) row of ``distinct``
 
     @staticmethod
-    def of(messages: pl.Series, config: DrainConfig) -> Grouped:
-        """Group a column; n is the number of lines, n_cut of those longer than the limits."""
+    def of(messages: pl.Series, config: DrainConfig, shaped: Shaped | None = None) -> Grouped:
+        """Group a column; n is the number of lines, n_cut of those longer than the limits.
+
+        Args:
+            messages: (n,) String.
+            config: Masks and limits.
+            shaped: Their shapes, where they are known.
+        """
         raw = messages.fill_null("").rename("raw")
         head, is_cut = _head(raw, config.max_chars)
-        codes, masked = mask_distinct(head, config.masks)
+        shaped = None if is_cut.any() else shaped
+        codes, masked = mask_distinct(head, config.masks, shaped)
         of_line, first = renumber(distinct(masked).codes[codes])
         n = np.bincount(of_line)
         texts = masked.gather(codes[first]).rename("masked")

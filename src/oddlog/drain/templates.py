@@ -23,6 +23,7 @@ from oddlog.drain.novelties import NOT_LEARNED, Learner, Novelties, first_of_new
 from oddlog.drain.settings import DrainConfig
 from oddlog.drain.tree import Tokens, template_of, text_of
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
+from oddlog.shapes import Shaped
 
 logger = logging.getLogger(__name__)
 
@@ -90,13 +91,14 @@ class Templates:
         """Whether ``learn`` is over."""
         return self._learner is None
 
-    def learn(self, messages: pl.Series) -> pl.Series:
+    def learn(self, messages: pl.Series, shaped: Shaped | None = None) -> pl.Series:
         """Learn the templates of messages, in order; may be called again with the next chunk.
 
         How a log is cut into chunks changes nothing.
 
         Args:
             messages: (n,) String, as logged; null counts as empty.
+            shaped: Their shapes, where they are known; only to be faster.
 
         Returns:
             (n,) Int32 ids >= 0, or -1 where ``max_templates`` left no room.
@@ -106,7 +108,7 @@ class Templates:
         """
         if self._learner is None:
             raise ConfigError("templates are frozen: match, or adopt novelties, but do not learn")
-        grouped = Grouped.of(messages, self.config)
+        grouped = Grouped.of(messages, self.config, shaped)
         n_before = self.n_templates
         ids = self._learner.learn(grouped.distinct["masked"])
         self._indexes = None
@@ -130,7 +132,9 @@ class Templates:
                 *(n_not_learned, self.config.max_templates),
             )
 
-    def match(self, messages: pl.Series, novel: Novelties) -> pl.Series:
+    def match(
+        self, messages: pl.Series, novel: Novelties, shaped: Shaped | None = None
+    ) -> pl.Series:
         """Return each message's template; changes nothing but ``novel``.
 
         A template covers a message if every token that is no wildcard is equal. Of several the
@@ -139,6 +143,7 @@ class Templates:
         Args:
             messages: (n,) String, as logged; null counts as empty.
             novel: Gives and remembers the ids of what no template covers.
+            shaped: Their shapes, where they are known; only to be faster.
 
         Returns:
             (n,) Int32 ids, negative where novel.
@@ -147,7 +152,7 @@ class Templates:
             NotFittedError: Nothing was learned yet.
         """
         indexes = self._built()
-        grouped = Grouped.of(messages, self.config)
+        grouped = Grouped.of(messages, self.config, shaped)
         limit = self.config.max_tokens
         # Only distinct masked messages: typically under one line in a hundred.
         found = [_find(indexes, split(text, limit)) for text in grouped.distinct["masked"]]

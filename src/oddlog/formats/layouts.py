@@ -144,7 +144,8 @@ _ALL = (
         "syslog5424",
         pattern=rf"<(?P<priority>[0-9]{{1,3}})>[0-9]{{1,2}} (?P<time>-|{ISO}) (?P<host>[^ ]+) "
         r"(?P<process>[^ ]+) (?P<pid>[^ ]+) (?P<msgid>[^ ]+) "
-        r'(?P<structured>-|(?:\[(?:[^\]\\"]|"(?:[^"\\]|\\.)*")*\])+)(?: \x{FEFF}?|$)',
+        r'(?P<structured>-|(?:\[(?:[^\]\\"]|"(?:[^"\\]|\\.)*")*\])+)(?: '
+        "\ufeff?|$)",
         times=("iso",),
         masks="syslog",
         fallback="syslog",

@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 from oddlog.errors import ConfigError
 from oddlog.events import check_events
 from oddlog.formats.layouts import HEAD, LAYOUTS, Layout, capture_only, check_regex
+from oddlog.formats.shaped import headers, repeated, shapes_of_messages
 from oddlog.formats.structured import docker_fields, json_fields, logfmt_fields, severity
 from oddlog.formats.times import parse_times
+from oddlog.shapes import Distinct, Shaped, is_blind
 
 MAX_RECORD_LINES = 10_000
 GROUPS = {  # of a pattern, by the optional column that is made of them
@@ -79,6 +82,13 @@ class Plan:
     regex: str | None = None
     reference: datetime | None = None
     columns: frozenset[str] = frozenset(GROUPS)
+
+    @property
+    def by_shape(self) -> bool:
+        """Whether lines that differ in digits alone have the same header, but for its digits."""
+        return self.layout.reads == "plain" or (
+            self.layout.reads == "text" and is_blind(self.layout.pattern)
+        )
 
     @property
     def groups(self) -> set[str]:
@@ -151,27 +161,48 @@ def parse_lines(
         ConfigError: ``session_by`` is not a regex.
     """
     settled = plan(source, layout, session_by, reference)
-    events, counts, _ = parse(settled, lines.fill_null(""), first_line, hold=False)
-    return events, counts
+    parsed = parse(settled, lines.fill_null(""), first_line, hold=False)
+    return parsed.events, parsed.counts
+
+
+class Parsed(NamedTuple):
+    """What became of lines: see ``parse``."""
+
+    events: pl.DataFrame
+    counts: Counts
+    n_held: int
+    shaped: Shaped | None = None
 
 
 def parse(
-    settled: Plan, lines: pl.Series, first_line: int, *, hold: bool
-) -> tuple[pl.DataFrame, Counts, int]:
+    settled: Plan,
+    lines: pl.Series,
+    first_line: int,
+    *,
+    hold: bool,
+    shapes: pl.Series | None = None,
+) -> Parsed:
     """Make an event table of lines, and say how many lines at the end were held back.
 
     With ``hold`` the last event is left out, for lines to come may belong to it. Beginning the next
-    call with its lines gives the same events as one call with everything.
+    call with its lines gives the same events as one call with everything. Where the lines' shapes
+    are given, those of the events' messages are returned if they are known from them.
     """
-    table = peel(lines, settled)
+    found = repeated(shapes)
+    table = peel(lines, settled, shapes if found else None, found)
     records = _records(table, settled.layout)
     n_held = 0
     if hold and settled.layout.joins and len(records.starts):
         n_held = len(lines) - int(records.starts[-1])
         records = records.without_last()
-        lines, table = lines[: len(lines) - n_held], table[: table.height - n_held]
-    events = _events(lines, table, records, settled, first_line)
-    return check_events(events), _count(table, records, events), n_held
+    shaped = None
+    ends_line = "message" not in settled.layout.fields and bool((records.pieces == 1).all())
+    if shapes is not None and found is not None and ends_line:
+        shaped = shapes_of_messages(lines, table["message"], shapes, found)
+    n = len(lines) - n_held
+    events = _events(lines[:n], table[:n], records, settled, first_line)
+    counts = _count(table[:n], records, events)
+    return Parsed(check_events(events), counts, n_held, shaped and shaped.of(records.starts))
 
 
 def matches(lines: pl.Series, layout: Layout) -> pl.Series:
@@ -181,16 +212,22 @@ def matches(lines: pl.Series, layout: Layout) -> pl.Series:
     return peel(lines, Plan("", layout))["matched"]
 
 
-def peel(lines: pl.Series, settled: Plan) -> pl.DataFrame:
+def peel(
+    lines: pl.Series,
+    settled: Plan,
+    shapes: pl.Series | None = None,
+    found: Distinct | None = None,
+) -> pl.DataFrame:
     """Return one row per line: what its header says, and its message.
 
     Columns: matched, message, time, bad_time, level, host, label, session; without_message, stream
-    and partial where the layout has them.
+    and partial where the layout has them. With the lines' shapes, and the distinct ones among them,
+    each header is looked for once.
     """
     readers = {"json": json_fields, "docker": docker_fields, "logfmt": logfmt_fields}
     reads = settled.layout.reads
     if reads == "text":
-        return _peel_text(lines, settled)
+        return _peel_text(lines, settled, shapes, found)
     if reads == "plain":
         table = pl.DataFrame({"message": lines}).with_columns(matched=pl.lit(value=True))
     else:
@@ -198,24 +235,25 @@ def peel(lines: pl.Series, settled: Plan) -> pl.DataFrame:
     return _with_times(table, settled)
 
 
-def _peel_text(lines: pl.Series, settled: Plan) -> pl.DataFrame:
+def _peel_text(
+    lines: pl.Series, settled: Plan, shapes: pl.Series | None, found: Distinct | None
+) -> pl.DataFrame:
     layout = settled.layout
     wanted = settled.groups
-    header = pl.col("line").str.extract_groups(capture_only(layout, wanted))
-    found = lines.alias("line").to_frame().lazy().select("line", header.alias("header"))
-    table = (
-        found.collect(engine="streaming")
-        .unnest("header")
-        .select(  # on every core
-            matched=pl.col(HEAD).is_not_null(),
-            message=_message(wanted),
-            time_text=_time_text(wanted),
-            level=_level(wanted),
-            host=_column("host", wanted).replace("-", None),  # RFC 5424 for none
-            label=_label(wanted),
-            session=_column(settled.field, wanted),
-            **_pieces(wanted),
-        )
+    pattern = capture_only(layout, wanted)
+    if shapes is not None and found is not None and settled.by_shape:
+        headed = headers(lines, shapes, found, pattern)
+    else:
+        headed = _headers(lines, pattern)
+    table = headed.select(
+        matched=pl.col(HEAD).is_not_null(),
+        message=pl.when(pl.col(HEAD).is_not_null()).then(pl.col("message").fill_null("")),
+        time_text=_time_text(wanted),
+        level=_level(wanted),
+        host=_column("host", wanted).replace("-", None),  # RFC 5424 for none
+        label=_label(wanted),
+        session=_column(settled.field, wanted),
+        **_pieces(wanted),
     )
     table = _with_times(table, settled)
     rows = np.flatnonzero(~table["matched"].to_numpy())
@@ -223,18 +261,22 @@ def _peel_text(lines: pl.Series, settled: Plan) -> pl.DataFrame:
         return table
     other = replace(settled, layout=LAYOUTS[layout.fallback], regex=None)
     kept = np.flatnonzero(table["matched"].to_numpy())
-    both = pl.concat([table[kept], _peel_text(lines.gather(rows), other)], how="vertical")
+    both = pl.concat([table[kept], _peel_text(lines.gather(rows), other, None, None)])
     return both[np.argsort(np.concatenate([kept, rows]))]
+
+
+def _headers(lines: pl.Series, pattern: str) -> pl.DataFrame:
+    """Return line, the groups of the pattern, and the message that follows if no group is it."""
+    groups = pl.col("line").str.extract_groups(pattern).alias("header")
+    found = lines.alias("line").to_frame().lazy().select("line", groups)
+    table = found.collect(engine="streaming").unnest("header")  # on every core
+    if "message" in table.columns:
+        return table
+    return table.with_columns(message=pl.col("line").str.strip_prefix(pl.col(HEAD)))
 
 
 def _column(name: str | None, wanted: set[str]) -> pl.Expr:
     return pl.col(name) if name in wanted and name is not None else pl.lit(None, pl.String)
-
-
-def _message(wanted: set[str]) -> pl.Expr:
-    if "message" in wanted:
-        return pl.when(pl.col(HEAD).is_not_null()).then(pl.col("message").fill_null(""))
-    return pl.col("line").str.strip_prefix(pl.col(HEAD))
 
 
 def _time_text(wanted: set[str]) -> pl.Expr:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from oddlog.errors import FormatError
 from oddlog.formats.detect import SAMPLE_LINES, detect
 from oddlog.formats.layouts import Layout, layout_named
-from oddlog.formats.lines import Repairs, iter_lines, modified
-from oddlog.formats.parse import Counts, Plan, parse, plan
+from oddlog.formats.lines import Block, Repairs, iter_lines, modified
+from oddlog.formats.parse import Parsed, Plan, parse, plan
+from oddlog.formats.shaped import shapes_of_block
+from oddlog.shapes import Shaped
 
 CHUNK_LINES = 200_000
 
@@ -104,7 +107,7 @@ def read_events(
     for events, report in parts:
         tables.append(events)
         reports.append(report)
-    return pl.concat(tables), _total(reports)
+    return pl.concat(tables), total(reports)
 
 
 def iter_events(
@@ -122,6 +125,36 @@ def iter_events(
     empty if the source is. A report counts its own chunk, but lines that were repaired are counted
     with the chunk during which they were read. For arguments and errors see ``read_events``.
     """
+    shaped = iter_shaped(
+        source,
+        format,
+        session_by=session_by,
+        chunk_lines=chunk_lines,
+        reference=reference,
+        columns=columns,
+    )
+    for chunk in shaped:
+        yield chunk.events, chunk.report
+
+
+class Chunk(NamedTuple):
+    """Events, their report, and the shapes of their messages where these are known."""
+
+    events: pl.DataFrame
+    report: ReadReport
+    shaped: Shaped | None
+
+
+def iter_shaped(
+    source: str | Path,
+    format: str | Layout = "auto",
+    *,
+    session_by: str | None = None,
+    chunk_lines: int = CHUNK_LINES,
+    reference: datetime | None = None,
+    columns: Collection[str] | None = None,
+) -> Iterator[Chunk]:
+    """Read a source as ``iter_events`` does, with what makes template ids of it soon."""
     name = str(source)
     blocks = iter_lines(name)
     reference = modified(name) if reference is None else reference
@@ -129,21 +162,16 @@ def iter_events(
     layout, note = _settle(sample, format)
     settled = plan(name, layout, session_by, reference, columns)
     n_sessions = n_events = 0
-    for events, counts, repairs in _parsed(blocks, settled, chunk_lines):
+    for (events, counts, _, shaped), repairs in _parsed(blocks, settled, chunk_lines):
         n_events += events.height
         n_sessions += int(events["sessions"].list.len().sum())
-        yield (
-            events,
-            ReadReport(name, layout.name, note, **asdict(counts), **asdict(repairs)),
-        )
+        report = ReadReport(name, layout.name, note, **asdict(counts), **asdict(repairs))
+        yield Chunk(events, report, shaped)
     if settled.field is not None and session_by is not None and n_events and not n_sessions:
         raise FormatError(
             f"{name}: no line has a value of the field {session_by!r}; name another field, "
             "or give a regex for the message"
         )
-
-
-Block = tuple[pl.Series, Repairs]
 
 
 def _sample(blocks: Iterator[Block]) -> tuple[pl.Series, Iterator[Block]]:
@@ -152,7 +180,7 @@ def _sample(blocks: Iterator[Block]) -> tuple[pl.Series, Iterator[Block]]:
     n = 0
     for block in blocks:
         read.append(block)
-        n += len(block[0])
+        n += len(block.lines)
         if n >= SAMPLE_LINES:
             break
 
@@ -161,7 +189,7 @@ def _sample(blocks: Iterator[Block]) -> tuple[pl.Series, Iterator[Block]]:
         read.clear()
         yield from blocks
 
-    lines = [block[0] for block in read]
+    lines = [block.lines for block in read]
     return pl.concat(lines).head(SAMPLE_LINES) if lines else pl.Series([], dtype=pl.String), again()
 
 
@@ -174,25 +202,39 @@ def _settle(sample: pl.Series, format: str | Layout) -> tuple[Layout, str]:
 
 def _parsed(
     blocks: Iterator[Block], settled: Plan, chunk_lines: int
-) -> Iterator[tuple[pl.DataFrame, Counts, Repairs]]:
-    lines = pl.Series([], dtype=pl.String)
+) -> Iterator[tuple[Parsed, Repairs]]:
+    lines = _table(Block(pl.Series([], dtype=pl.String), Repairs(), b""), settled)
     repairs, first_line, any_yet = Repairs(), 1, False
     wanted = chunk_lines
-    for block, found in blocks:
-        lines, repairs = pl.concat([lines, block], rechunk=False), repairs + found
-        while len(lines) > wanted:
-            events, counts, n_held = parse(settled, lines[:wanted], first_line, hold=True)
-            lines, first_line = lines[wanted - n_held :], first_line + counts.n_lines
+    for block in blocks:
+        repairs = repairs + block.repairs
+        lines = pl.concat([lines, _table(block, settled)], rechunk=False)
+        while lines.height > wanted:
+            parsed = _parse(settled, lines[:wanted], first_line, hold=True)
+            n_held = parsed.n_held
+            lines, first_line = lines[wanted - n_held :], first_line + parsed.counts.n_lines
             wanted = n_held + chunk_lines
-            if events.height:
-                yield events, counts, repairs
+            if parsed.events.height:
+                yield parsed, repairs
                 repairs, any_yet = Repairs(), True
-    if len(lines) or not any_yet:
-        events, counts, _ = parse(settled, lines, first_line, hold=False)
-        yield events, counts, repairs
+    if lines.height or not any_yet:
+        yield _parse(settled, lines, first_line, hold=False), repairs
 
 
-def _total(reports: list[ReadReport]) -> ReadReport:
+def _table(block: Block, settled: Plan) -> pl.DataFrame:
+    """Return lines, and their shapes if they help."""
+    if not settled.by_shape:
+        return pl.DataFrame({"line": block.lines})
+    return pl.DataFrame({"line": block.lines, "shape": shapes_of_block(block)})
+
+
+def _parse(settled: Plan, lines: pl.DataFrame, first_line: int, *, hold: bool) -> Parsed:
+    shapes = lines["shape"] if settled.by_shape else None
+    return parse(settled, lines["line"], first_line, hold=hold, shapes=shapes)
+
+
+def total(reports: Sequence[ReadReport]) -> ReadReport:
+    """Return the report of a source from those of its chunks."""
     first = asdict(reports[0])
     for report in reports[1:]:
         for name, value in asdict(report).items():

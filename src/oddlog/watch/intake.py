@@ -114,7 +114,7 @@ class Intake:
             told = pl.concat([_held(place.held), told])
         texts = told["text"]
         settled = replace(self._plan(name, place, texts), reference=_time(now))
-        events, counts, n_held = parse(settled, texts, place.next_line, hold=hold)
+        events, counts, n_held, _ = parse(settled, texts, place.next_line, hold=hold)
         place.held = _to_hold(told.tail(n_held)) if n_held else []
         events = _with_given(events, told[(events["line"] - place.next_line).to_numpy()])
         place.next_line += counts.n_lines
