@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from oddlog.drift import (
     BINS,
     PERMUTATIONS,
+    begun,
     compare_scores,
     find_unknown,
     flag_rates,
@@ -165,7 +166,7 @@ def test_unknown_templates_are_counted_by_event_and_by_sequence():
 def test_flags_are_counted_over_time():
     seconds = np.arange(400)[::-1]  # the log has its latest session first
     sequences = timed(sequences_of([[0]] * 400), seconds)
-    _, bins = flag_rates(seconds >= 350, sequences)
+    _, bins = flag_rates(seconds >= 350, begun(sequences))
     assert [found.n_flagged for found in bins] == [0] * 7 + [50]
     assert bins[-1].first_time == START + timedelta(seconds=350)
     assert bins[-1].last_time == START + timedelta(seconds=399)
@@ -173,13 +174,13 @@ def test_flags_are_counted_over_time():
 
 def test_without_times_flags_are_counted_in_the_order_of_the_log():
     flags = np.arange(5000) < 250
-    whole, bins = flag_rates(flags, sequences_of([[0]] * 5000))
+    whole, bins = flag_rates(flags, begun(sequences_of([[0]] * 5000)))
     assert (whole.rate, whole.first_time, len(bins)) == (0.05, None, BINS)
     assert [found.rate for found in bins] == [1.0] + [0.0] * (BINS - 1)
 
 
 def test_the_interval_of_a_rate_is_wilsons():
-    whole, _ = flag_rates(np.arange(100) < 10, sequences_of([[0]] * 100))
+    whole, _ = flag_rates(np.arange(100) < 10, begun(sequences_of([[0]] * 100)))
     assert (whole.low, whole.high) == (
         pytest.approx(0.0552, abs=1e-4),
         pytest.approx(0.1744, abs=1e-4),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,10 +34,16 @@ from oddlog.output import (
     print_json_lines,
     write_json_lines,
     write_table,
+    write_tables,
 )
 from oddlog.serve_cli import serve
 from oddlog.tune_cli import tune
 from oddlog.watch_cli import feedback, watch
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oddlog.pipeline import Verdicts
 
 app = typer.Typer(
     name="oddlog",
@@ -116,16 +122,22 @@ def templates(
 ) -> None:
     """Mine the templates of a log: id, count, text, example."""
     from oddlog import terminal
-    from oddlog.pipeline import mine_templates
+    from oddlog.errors import ConfigError
+    from oddlog.pipeline import mine_templates, template_ids
 
     notes, console = _consoles()
     check_suffix(out, TABLE)
+    if out is not None and "-" in map(str, logs):
+        raise ConfigError(
+            "--out: templates are complete when the log has been read, and ids are given in a "
+            "second reading, which standard input does not have; write it to a file"
+        )
     config = _config(None, set, {"format": format})
     with terminal.progress_bars(notes) as progress:
-        mined, ids, lines = mine_templates(logs, config, progress)
+        mined, lines = mine_templates(logs, config, progress)
     terminal.show_notes(notes, lines)
     if out is not None:
-        write_table(out, ids)
+        write_tables(out, template_ids(logs, config, mined))
     rows = mined.table().sort("count", "template_id", descending=[True, False]).to_dicts()
     if console.is_terminal:
         terminal.show_templates(console, rows, top)
@@ -273,6 +285,7 @@ def score(
     import oddlog
     from oddlog import terminal
     from oddlog.errors import ConfigError
+    from oddlog.pipeline import Verdicts, Wanted, score_log
 
     notes, console = _consoles()
     check_suffix(out, (*REPORT, *RECORDS))
@@ -280,27 +293,38 @@ def score(
         raise ConfigError(
             f"--all --out {out}: a report holds odd sequences; use .jsonl or .parquet"
         )
+    shown = console.is_terminal and not all and out is None
     with terminal.progress_bars(notes) as progress:
         pipeline = oddlog.load(model, device)
-        result = pipeline.score(logs, format=format, progress=progress)
-    if false_alarm_rate is not None:
-        result = result.at(false_alarm_rate)
-    terminal.show_notes(notes, result.lines())
-    if warning := result.drift.warning:
+        if out is not None and out.suffix in REPORT:
+            found = pipeline.score(logs, format=format, progress=progress)
+            found = found if false_alarm_rate is None else found.at(false_alarm_rate)
+            found.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
+        else:
+            wanted = Wanted(all, explain or shown, false_alarm_rate)
+            found = score_log(pipeline, logs, wanted, format=format, progress=progress)
+    terminal.show_notes(notes, found.lines())
+    if warning := found.drift.warning:
         terminal.show_warning(notes, warning)
-    if out is not None and out.suffix in REPORT:
-        result.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
-    elif out is not None and out.suffix in TABLE:
-        write_table(out, result.verdicts(every=all, explain=explain))
-    elif out is not None:
-        write_json_lines(out, result.records(every=all, explain=explain))
-    elif console.is_terminal and not all:
-        records = result.records(explain=True)
-        terminal.show_verdicts(console, records, n_shown=top, n_sequences=len(result))
-    else:
-        print_json_lines(result.records(every=all, explain=explain))
-    if fail_on_anomaly and len(result.flagged()):
+    if isinstance(found, Verdicts):
+        _show_verdicts(found, out, console if shown else None, top)
+    if fail_on_anomaly and len(found.flagged()):
         raise _OddFound
+
+
+def _show_verdicts(found: Verdicts, out: Path | None, console: Console | None, top: int) -> None:
+    """Write verdicts where they are wanted: to a file, a terminal, or as JSON lines."""
+    from oddlog import terminal
+
+    if out is not None and out.suffix in TABLE:
+        write_table(out, found.table)
+    elif out is not None:
+        write_json_lines(out, found.records())
+    elif console is not None:
+        records = list(found.records())
+        terminal.show_verdicts(console, records, n_shown=top, n_sequences=len(found))
+    else:
+        print_json_lines(found.records())
 
 
 @app.command()

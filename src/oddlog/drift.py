@@ -9,8 +9,8 @@ it, templates that were not known at fit time, and what it costs, the realised r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from statistics import NormalDist
 from typing import Any
@@ -200,13 +200,42 @@ def measure_drift(
         asked_rate: Share of normal sequences that may be flagged.
         text_of: Template id to text, unknown ones included.
     """
-    whole, bins = flag_rates(flags, sequences)
+    unknown = find_unknown(sequences, text_of)
+    times = begun(sequences)
+    return drift_of(calibration, scores, flags, times, asked_rate=asked_rate, unknown=unknown)
+
+
+def begun(sequences: Sequences) -> pl.Series:
+    """Return (n,) Datetime, when each sequence began; null where that is not known."""
+    return column(sequences.events, "time").gather(sequences.rows[sequences.offsets[:-1]])
+
+
+def drift_of(
+    calibration: ArrayLike,
+    scores: ArrayLike,
+    flags: NDArray[np.bool_],
+    times: pl.Series,
+    *,
+    asked_rate: float,
+    unknown: Unknown,
+) -> Drift:
+    """Compare scored sequences with the calibration, from what is known of each.
+
+    Args:
+        calibration: (c,) scores of the calibration, at least one, in any order.
+        scores: (n,) scores of the log's sequences, in the order of the log.
+        flags: (n,) which of them were flagged.
+        times: (n,) Datetime, when each began.
+        asked_rate: Share of normal sequences that may be flagged.
+        unknown: The templates that were not known at fit time.
+    """
+    whole, bins = flag_rates(flags, times)
     return Drift(
         asked_rate=asked_rate,
         flagged=whole,
         over_time=bins,
         shift=compare_scores(calibration, scores),
-        unknown=find_unknown(sequences, text_of),
+        unknown=unknown,
     )
 
 
@@ -293,22 +322,48 @@ def find_unknown(
     )
 
 
-def flag_rates(
-    flags: NDArray[np.bool_], sequences: Sequences
-) -> tuple[FlagRate, tuple[FlagRate, ...]]:
+def joined(parts: Sequence[Unknown], *, n_shown: int | None = SHOWN) -> Unknown:
+    """Return what was unknown in a log from all that was unknown in parts of it.
+
+    Args:
+        parts: As ``find_unknown`` gives them with no limit to what is named; a sequence is in one
+            part.
+        n_shown: Most templates to name; None for all.
+    """
+    together: dict[int, UnknownTemplate] = {}
+    for each in (template for part in parts for template in part.templates):
+        same = together.get(each.template_id)
+        together[each.template_id] = each if same is None else _sum(same, each)
+    order = lambda t: (-t.n_sequences, -t.n_events, -t.template_id)  # noqa: E731 -- used once
+    return Unknown(
+        n_events=sum(part.n_events for part in parts),
+        n_unknown_events=sum(part.n_unknown_events for part in parts),
+        n_unknown_sequences=sum(part.n_unknown_sequences for part in parts),
+        n_templates=len(together),
+        templates=tuple(sorted(together.values(), key=order)[:n_shown]),
+    )
+
+
+def _sum(some: UnknownTemplate, more: UnknownTemplate) -> UnknownTemplate:
+    return replace(
+        more,
+        n_events=some.n_events + more.n_events,
+        n_sequences=some.n_sequences + more.n_sequences,
+    )
+
+
+def flag_rates(flags: NDArray[np.bool_], times: pl.Series) -> tuple[FlagRate, tuple[FlagRate, ...]]:
     """Return the rate of flags of all sequences, and of consecutive runs of them.
 
     There are up to ``BINS`` runs of at least ``PER_BIN`` sequences, in the order of the times at
     which the sequences began, or in that of the log where one has no time.
     """
-    first = sequences.rows[sequences.offsets[:-1]]
-    begun = column(sequences.events, "time").gather(first)
-    timed = len(begun) > 0 and begun.null_count() == 0
-    order = np.argsort(begun.to_numpy(), kind="stable") if timed else np.arange(len(begun))
+    timed = len(times) > 0 and times.null_count() == 0
+    order = np.argsort(times.to_numpy(), kind="stable") if timed else np.arange(len(times))
     n_bins = min(BINS, max(1, len(order) // PER_BIN))
     bins = [members for members in np.array_split(order, n_bins) if len(members)]
-    times = begun if timed else None
-    return _rate(flags, order, times), tuple(_rate(flags, members, times) for members in bins)
+    known = times if timed else None
+    return _rate(flags, order, known), tuple(_rate(flags, members, known) for members in bins)
 
 
 def _rate(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,9 +38,8 @@ def print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
 
 def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, the file whole or not at all."""
-    from oddlog.artifact import write_text
-
-    write_text(path, "".join(_json_lines(records)))
+    with _staged(path) as staging, staging.open("w", encoding="utf-8") as file:
+        file.writelines(_json_lines(records))
 
 
 def _json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -48,10 +49,34 @@ def _json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
     """Write parquet, the file whole or not at all."""
+    with _staged(path) as staging:
+        table.write_parquet(staging)
+
+
+def write_tables(path: Path, tables: Iterable[pl.DataFrame]) -> None:
+    """Write tables as one of parquet, the file whole or not at all, holding one at a time.
+
+    There has to be one.
+    """
+    import polars as pl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        parts = []
+        for number, table in enumerate(tables):
+            parts.append(Path(folder) / f"{number}.parquet")
+            table.write_parquet(parts[-1])
+        with _staged(path) as staging:
+            pl.scan_parquet(parts).sink_parquet(staging)
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """Yield where to write what takes the path's place once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.tmp")
     try:
-        table.write_parquet(staging)
+        yield staging
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)

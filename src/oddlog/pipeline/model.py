@@ -224,21 +224,30 @@ class Pipeline:
         if "template_id" not in sequences.events.columns:
             progress("templates", 0, 0)
             sequences = with_templates(sequences, self.templates, novel)
-        sequences = self.silences.mark(sequences)
-        progress("scoring", 0, 0)
-        scores = self.detector.score(sequences.without_labels())
         ids = sequences.template_ids()
         if n_novel := int((ids < 0).sum()):
-            n_templates = pl.Series(ids[ids < 0]).n_unique()
-            told = f"{n_novel:,} events of {n_templates:,} templates unknown at fit time"
-            notes = (*notes, told)
+            notes = (*notes, novel_note(n_novel, pl.Series(ids[ids < 0]).n_unique()))
+        progress("scoring", 0, 0)
+        return replace(self.judge_part(sequences, novel), notes=notes)
+
+    def judge_part(
+        self, sequences: Sequences, novel: Novelties, ends: pl.DataFrame | None = None
+    ) -> Result:
+        """Score windows that have template ids, of a log or a part of one.
+
+        Args:
+            sequences: The windows.
+            novel: What gave the ids that are negative.
+            ends: When each source ends, as ``Silences.mark`` asks; None for what the events say.
+        """
+        sequences = self.silences.mark(sequences, ends)
+        scores = self.detector.score(sequences.without_labels())
         return Result(
             sequences=sequences,
             scores=scores,
             calibration=self.calibration,
             detector=self.detector,
             text_of=lambda i: _text(i, self.templates, novel),
-            notes=notes,
             baselines=self.baselines,
             fingerprint=self.fingerprint,
         )
@@ -329,6 +338,11 @@ class Pipeline:
             manifest=manifest,
             trimmed=clean.read_table(folder),
         )
+
+
+def novel_note(n_events: int, n_templates: int) -> str:
+    """Say how much of a log has a template that was not known at fit time."""
+    return f"{n_events:,} events of {n_templates:,} templates unknown at fit time"
 
 
 def _text(template_id: int, templates: Templates, novel: Novelties) -> str:

@@ -116,6 +116,20 @@ class Prepared:
     report: Preparation
 
 
+def check_sources(sources: Sequence[str | Path]) -> None:
+    """Refuse what is no list of sources.
+
+    Raises:
+        ConfigError: No source, or one given twice.
+    """
+    if not sources:
+        raise ConfigError("no log given: name one or more files, or - for standard input")
+    names = [str(source) for source in sources]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ConfigError(f"{name}: given twice; its lines would count twice")
+
+
 def read_sources(
     sources: Sequence[str | Path],
     format: str,
@@ -139,12 +153,7 @@ def read_sources(
         ConfigError: No source, one given twice, an unknown format or a bad regex.
         FormatError: A source that cannot be read as a log.
     """
-    if not sources:
-        raise ConfigError("no log given: name one or more files, or - for standard input")
-    names = [str(source) for source in sources]
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise ConfigError(f"{name}: given twice; its lines would count twice")
+    check_sources(sources)
     layout = custom(format) if GROUP in format else format
     tables, reports = [], []
     for number, source in enumerate(sources):
@@ -264,7 +273,7 @@ def cut_log(
         n_dropped=n_dropped,
         n_anomalous=tuple(int(part.anomalous.sum()) for part in parts),
     )
-    format = _common_format(config.format, reads)
+    format = common_format(config.format, [read.format for read in reads])
     return CutLog(tuple(parts), window, format, log_ends(events), report)
 
 
@@ -295,7 +304,7 @@ def _learn_templates(cut: CutLog, config: PipelineConfig) -> Templates:
     """Return the templates of the training part: its own, or a model's and what is new to them."""
     messages = cut.parts[0].events["message"]
     if config.templates_from is None:
-        templates = Templates(_drain_config(config.drain, cut.format))
+        templates = Templates(drain_config(config.drain, cut.format))
         templates.learn(messages)
         templates.freeze()
         return templates
@@ -305,25 +314,6 @@ def _learn_templates(cut: CutLog, config: PipelineConfig) -> Templates:
     novel = Novelties(templates.config)
     templates.match(messages, novel)
     return templates.adopt(novel)
-
-
-def mine_templates(
-    sources: Sequence[str | Path], config: PipelineConfig, progress: Progress = silent
-) -> tuple[Templates, pl.DataFrame, tuple[str, ...]]:
-    """Mine the templates of logs.
-
-    Returns:
-        The templates; a table of source, line and template_id, one row per event; notes.
-    """
-    events, reads = read_sources(sources, config.format, None, progress, columns=())
-    progress("templates", 0, 0)
-    templates = Templates(_drain_config(config.drain, _common_format(config.format, reads)))
-    templates.learn(events["message"])
-    templates.freeze()
-    ids = templates.match(events["message"], Novelties(templates.config))
-    table = events.select("source", "line").with_columns(ids.alias("template_id"))
-    notes = [*(read.summary() for read in reads), f"{templates.n_templates:,} templates"]
-    return templates, table, tuple(notes)
 
 
 def _by_part(counts: Sequence[int]) -> str:
@@ -347,15 +337,13 @@ def _check_events(
         )
 
 
-def _common_format(wanted: str, reads: Sequence[ReadReport]) -> str:
+def common_format(wanted: str, formats: Collection[str]) -> str:
     """Return the layout that every source has, so that later logs are read the same way."""
-    found = {report.format for report in reads}
-    if wanted == "auto" and len(found) == 1:
-        return found.pop()
-    return wanted
+    found = set(formats)
+    return found.pop() if wanted == "auto" and len(found) == 1 else wanted
 
 
-def _drain_config(config: DrainConfig, format: str) -> DrainConfig:
+def drain_config(config: DrainConfig, format: str) -> DrainConfig:
     """Take the masks of the layout, and the user's own beside them, unless masks are named."""
     if "names" in config.masks.model_fields_set:
         return config

@@ -86,17 +86,11 @@ class Result:
 
     def lines(self) -> list[str]:
         """Say what a person should know before trusting this result, one line each."""
-        told = list(self.notes)
-        if not len(self):
-            told.append("no sequences: nothing in this log could be cut into windows and scored")
-        if self.calibration.n_missing():
-            told.append(describe_calibration(self.calibration))
-        return told
+        return [*self.notes, *caveats(len(self), self.calibration)]
 
     def flagged(self) -> NDArray[np.int64]:
         """Return the numbers of the flagged sequences, worst first."""
-        index = np.flatnonzero(self.flags)
-        return index[np.argsort(-self.scores.sequence[index], kind="stable")]
+        return worst_first(self.scores.sequence, self.flags)
 
     def also_flagged(self, index: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
         """Return for each baseline which of the chosen sequences it flags at the same rate."""
@@ -169,8 +163,7 @@ class Result:
             every: All sequences in the order of the log, not only the flagged ones.
             explain: Add ``culprits``; None for sequences that are not flagged.
         """
-        iso = pl.col("first_time", "last_time").dt.to_string("iso:strict")
-        return self.verdicts(every=every, explain=explain).with_columns(iso).to_dicts()
+        return iso_times(self.verdicts(every=every, explain=explain)).to_dicts()
 
     def to_html(self, path: str | Path, *, about: Mapping[str, str] | None = None) -> None:
         """Write a report for a person: one HTML file that needs no network, whole or not at all.
@@ -204,6 +197,27 @@ class Result:
             ),
             [kind[0] if kind else None for kind in kinds],
         )
+
+
+def caveats(n_sequences: int, calibration: Calibration) -> list[str]:
+    """Say what keeps a log from being judged, one line each; nothing where nothing does."""
+    told = []
+    if not n_sequences:
+        told.append("no sequences: nothing in this log could be cut into windows and scored")
+    if calibration.n_missing():
+        told.append(describe_calibration(calibration))
+    return told
+
+
+def worst_first(scores: NDArray[np.floating], flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the numbers of the flagged ones of (n,) scores, the highest first."""
+    index = np.flatnonzero(flags)
+    return index[np.argsort(-scores[index], kind="stable")]
+
+
+def iso_times(table: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of ``Result.table`` with their times as ISO 8601."""
+    return table.with_columns(pl.col("first_time", "last_time").dt.to_string("iso:strict"))
 
 
 def describe_calibration(calibration: Calibration) -> str:
