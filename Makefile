@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ODDLOG_DATA ?= $(wildcard $(abspath ../shared/data))
 export ODDLOG_DATA
 
-.PHONY: install demo test test-slow check format docs bench clean
+.PHONY: install demo test test-slow check format docs bench bench-speed clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,9 @@ docs: install        ## write what README.md and docs/ say of the code, from the
 
 bench: install       ## what is missing of the honest matrix; stop it and start it again at will
 	$(BIN)/oddlog bench honest --jobs 2 --work runs/bench
+
+bench-speed: install ## processor time from a file to template ids, beside other miners; fails if ratios fell
+	$(BIN)/python benchmarks/peers.py --work runs/speed --rounds 1 --guard
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis demo
