@@ -239,7 +239,7 @@ def pooled(founds: Iterable[Record]) -> Estimate:
 
 def title(record: Record) -> str:
     """Return a detector's name and what was set, but for where a model is asked."""
-    words = [word.partition(".")[2] for word in record["set"] if not word.startswith(WHERE)]
+    words = [word.partition(".")[2] for word in record.get("set", ()) if not word.startswith(WHERE)]
     return ", ".join([f"`{record['detector']}`", *words])
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 
 from serving import listening
 
@@ -35,7 +36,10 @@ def ask(folder, mode, n):
                 opaque = case.media_type not in (None, JSON)  # bytes or lines, to OpenAPI
                 case.call_and_validate(excluded_checks=ACCEPTANCE if opaque else [])
 
-            check()
+            try:
+                check()
+            except Unsatisfiable:  # an endpoint that takes nothing cannot be asked wrongly
+                continue
             asked.append(operation.path)
     return asked
 
@@ -45,6 +49,6 @@ def test_every_endpoint_answers_as_its_schema_says(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [WELL, BADLY])
-def test_every_endpoint_answers_many_requests_as_its_schema_says(tmp_path, mode):
-    ask(tmp_path, mode, 50)
+@pytest.mark.parametrize(("mode", "n_endpoints"), [(WELL, 10), (BADLY, 7)])
+def test_every_endpoint_answers_many_requests_as_its_schema_says(tmp_path, mode, n_endpoints):
+    assert len(ask(tmp_path, mode, 50)) == n_endpoints

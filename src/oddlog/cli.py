@@ -375,7 +375,7 @@ def export(
     model: ModelFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the network: .onnx.")],
 ) -> None:
-    """Write a model's network as ONNX, and what its tokens are as JSON."""
+    """Write a model's network as ONNX, its tokens as JSON."""
     import oddlog
     from oddlog import pipeline, terminal
 

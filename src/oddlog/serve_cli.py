@@ -72,7 +72,7 @@ def serve(
     ] = 200_000,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
-    """Take lines over HTTP, from files, the journal or Kafka, and show alerts on a page."""
+    """Take lines as they come, and show alerts on a page."""
     try:
         from oddlog.serve.run import Address, Settings, run
     except ModuleNotFoundError as error:

@@ -30,6 +30,7 @@ After = Annotated[
 LastEventId = Annotated[int | None, Header(ge=0, le=1 << 62)]
 AlertId = Annotated[str, Path(min_length=1, max_length=64)]
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "No alert has this id."}}
+NO_JSON: dict[int | str, dict[str, Any]] = {400: {"description": "The body is no text."}}
 
 
 class AlertLine(BaseModel):
@@ -125,7 +126,7 @@ def routes(service: Service, streams: Streams) -> APIRouter:
         "/{alert_id}", _one(service), methods=["GET"], summary="One alert", responses=UNKNOWN
     )
     router.add_api_route(
-        "/{alert_id}/feedback", _feedback(service), methods=["POST"], responses=UNKNOWN,
+        "/{alert_id}/feedback", _feedback(service), methods=["POST"], responses=UNKNOWN | NO_JSON,
         summary="Say that an alert is real or a false alarm, snooze it, or take it back",
     )  # fmt: skip
     return router

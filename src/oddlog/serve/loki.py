@@ -32,15 +32,21 @@ def read_json(body: bytes, limits: Limits) -> Received:
     rows = Rows(limits)
     try:
         for stream in request["streams"]:
-            source = _source(stream.get("stream") or {})
+            source = _source(_texts(stream.get("stream", {})))
             for time, line, *more in stream["values"]:
-                if not isinstance(line, str):
-                    raise TypeError("a line is no text")
+                if not isinstance(line, str) or not isinstance(time, str) or len(more) > 1:
+                    raise TypeError("not a time and a line of text, with or without metadata")
                 template = more[0].get(TEMPLATE) if more else None
                 rows.add(source, line, microseconds(int(time)), template and str(template))
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise RefusedError(f"no push request of Loki in JSON: {error!r}"[:300]) from None
     return rows.received()
+
+
+def _texts(found: Any) -> Mapping[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise TypeError("labels are not names with a text each")
+    return found
 
 
 def read_protobuf(body: bytes, limits: Limits) -> Received:

@@ -75,7 +75,7 @@ def read_json(body: bytes, limits: Limits) -> Received:
     rows = Rows(limits)
     try:
         for resource in _list(request, "resourceLogs"):
-            source = _source(_attributes(resource.get("resource") or {}))
+            source = _source(_attributes(_object(resource, "resource")))
             for scope in _list(resource, "scopeLogs"):
                 for record in _list(scope, "logRecords"):
                     _add_json(rows, source, record)
@@ -106,7 +106,7 @@ def load_json(body: bytes) -> Any:
 def _add_json(rows: Rows, source: str, record: Mapping[str, Any]) -> None:
     time = int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0)
     template = _attributes(record).get(TEMPLATE)
-    body = _json_value(record.get("body") or {})
+    body = _json_value(_object(record, "body"))
     known = None if template is None else _text(template)
     rows.add(source, _text(body), microseconds(time), known)
 
@@ -117,6 +117,15 @@ def _list(holder: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
         return []
     if not isinstance(found, list):
         raise TypeError(f"{name} is no list")
+    return found
+
+
+def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = holder.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise TypeError(f"{name} is no object")
     return found
 
 

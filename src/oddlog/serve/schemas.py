@@ -21,9 +21,14 @@ def _object(properties: dict[str, Schema], *required: str) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
-_SCOPES = _list_of({"type": "object"})
-_RESOURCES = _object({"resource": {"type": "object"}, "scopeLogs": _SCOPES})
-OTLP = _object({"resourceLogs": _list_of(_RESOURCES)})
+def _or_null(schema: Schema) -> Schema:
+    """Return what protobuf's JSON allows for a field: null says that it is not there."""
+    return schema | {"type": [schema["type"], "null"]}
+
+
+_SCOPES = _or_null(_list_of({"type": "object"}))
+_RESOURCES = _object({"resource": _or_null({"type": "object"}), "scopeLogs": _SCOPES})
+OTLP = _object({"resourceLogs": _or_null(_list_of(_RESOURCES))})
 """An ``ExportLogsServiceRequest``; its protocol says what is in a scope."""
 
 _ENTRY: Schema = {
