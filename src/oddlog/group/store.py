@@ -7,6 +7,7 @@ so that an event is copied a bounded number of times on average and memory follo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class EventStore:
         if not force and self.n_held <= self._limit:
             return
         numbers = living()
-        self._frames = [(numbers, self.gather(numbers))] if len(numbers) else []
+        self._frames = [(numbers, _own(self.gather(numbers)))] if len(numbers) else []
         self._limit = 2 * len(numbers) + SLACK
 
     def snapshot(self, living: Callable[[], Ints]) -> dict[str, Any]:
@@ -106,3 +107,11 @@ class EventStore:
 
 def _present(table: pl.DataFrame, columns: Collection[str]) -> list[str]:
     return [name for name in table.columns if name in columns]
+
+
+def _own(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the table with text of its own: rows that were gathered keep all text alive."""
+    packed = BytesIO()
+    table.write_ipc_stream(packed)
+    packed.seek(0)
+    return pl.read_ipc_stream(packed)
