@@ -59,15 +59,14 @@ class EventStore:
                 parts.append(kept[np.searchsorted(held, numbers[low:high])])
         return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
 
-    def compact(self, living: Callable[[], Ints], *, force: bool = False) -> None:
+    def compact(self, living: Callable[[], Ints]) -> None:
         """Drop dead events if there may be many.
 
         Args:
             living: Gives the rising numbers of the events that are still needed; only asked when
                 it is time.
-            force: It is time.
         """
-        if not force and self.n_held <= self._limit:
+        if self.n_held <= self._limit:
             return
         numbers = living()
         self._frames = [(numbers, _own(self.gather(numbers)))] if len(numbers) else []

@@ -31,7 +31,7 @@ class Growth:
     Attributes:
         memory: How many events before an event its score depends on; None for all of them.
         seen: By session or place the number of the last event that was looked at.
-        waiting: Sessions or places that had no room, longest waiting first.
+        waiting: Sessions or places that had no room.
     """
 
     memory: int | None
