@@ -74,6 +74,7 @@ def write_onnx(graph: Graph, path: Path) -> None:
 
     Raises:
         ConfigError: What writes it is not installed.
+        RuntimeError: The network fixes a size that is to vary: a fault in its code.
     """
     for package in ("onnx", "onnxscript"):
         import_extra(package, "export", kind="command")
@@ -103,7 +104,8 @@ def write_onnx(graph: Graph, path: Path) -> None:
     sizes = [list(given.shape or ()) for given in program.model.graph.inputs]
     varying = [[not isinstance(size, int) for size in own] for own in sizes]
     wanted = [[isinstance(axis, str) for axis in axes] for axes in graph.inputs.values()]
-    assert varying == wanted, f"{graph.name}: sizes were fixed: {sizes}"  # noqa: S101
+    if varying != wanted:
+        raise RuntimeError(f"{graph.name}: the exporter fixed sizes that vary: {sizes}")
     program.save(str(path), external_data=False)
 
 

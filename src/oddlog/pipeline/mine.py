@@ -12,6 +12,7 @@ from oddlog.drain import Novelties, Templates
 from oddlog.formats import Layout, ReadReport, custom
 from oddlog.formats.read import Chunk, iter_shaped, total
 from oddlog.pipeline.config import PipelineConfig
+from oddlog.pipeline.parts import let_go
 from oddlog.pipeline.prepare import GROUP, check_sources, common_format, drain_config
 from oddlog.run import Progress, silent
 
@@ -74,13 +75,7 @@ def _begin(source: str | Path, format: str) -> tuple[ReadReport, Chunks]:
     """Return the report of a source's first chunk, and all chunks, that one included."""
     chunks = _chunks(source, format)
     first = next(chunks)
-    return first.report, chain(_once([first]), chunks)
-
-
-def _once(held: list[Chunk]) -> Chunks:
-    """Yield chunks, and hold none that was yielded."""
-    while held:
-        yield held.pop(0)
+    return first.report, chain(let_go([first]), chunks)
 
 
 def _chunks(source: str | Path, format: str) -> Chunks:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
@@ -27,6 +28,7 @@ from oddlog.group import Grouper, GroupReport, Window, group
 from oddlog.pipeline.prepare import GROUP, check_sources
 from oddlog.run import Progress
 
+T = TypeVar("T")
 PART_EVENTS = 1_000_000
 N_BUCKETS = 128
 UNBOUNDED = 1 << 62
@@ -102,7 +104,7 @@ class LogParts:
             held.append(events)
             n_held += events.height
             if n_held > self._part_events:
-                rest = chain(_let_go(held), chunks)
+                rest = chain(let_go(held), chunks)
                 by_session = self._reading.window.by == "session"
                 yield from self._by_buckets(rest) if by_session else self._as_they_close(rest)
                 return
@@ -181,10 +183,10 @@ class LogParts:
         self.report = replace(self.report, n_events=buckets.n_events, n_outside=buckets.n_outside)
 
 
-def _let_go(tables: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Yield tables, and hold none that was yielded."""
-    while tables:
-        yield tables.pop(0)
+def let_go(held: list[T]) -> Iterator[T]:
+    """Yield what a list holds, and keep nothing that was yielded in memory."""
+    while held:
+        yield held.pop(0)
 
 
 def in_time(tables: list[pl.DataFrame]) -> pl.DataFrame:

@@ -86,8 +86,8 @@ def score_log(
     """Score a log that may be larger than memory; ``Pipeline.score`` holds all of it.
 
     The verdicts are the same. In memory are a part of the log (``LogParts``), about 30 bytes for
-    each sequence, and the rows that are wanted. What is larger than a part goes through files of
-    about a fifth of its size where Python's ``tempfile`` puts them (``TMPDIR`` says where).
+    each sequence, and the rows that are wanted. What is larger than a part goes through packed
+    files where Python's ``tempfile`` puts them (``TMPDIR`` says where).
 
     Args:
         pipeline: The fitted one.
