@@ -413,16 +413,12 @@ def detectors() -> None:
         print_json_lines(rows)
 
 
-app.command()(tune)
-
-
 class _OddFound(Exception):  # noqa: N818 -- an outcome, not an error
     """Raised to leave with 2; the parser's own code for bad usage is 2 as well."""
 
 
-app.command()(watch)
-app.command()(feedback)
-app.command()(serve)
+for _command in (tune, watch, feedback, serve):
+    app.command()(_command)
 
 
 def main() -> None:

@@ -334,13 +334,15 @@ def joined(parts: Sequence[Unknown], *, n_shown: int | None = SHOWN) -> Unknown:
     for each in (template for part in parts for template in part.templates):
         same = together.get(each.template_id)
         together[each.template_id] = each if same is None else _sum(same, each)
-    order = lambda t: (-t.n_sequences, -t.n_events, -t.template_id)  # noqa: E731 -- used once
+    most_first = sorted(
+        together.values(), key=lambda t: (-t.n_sequences, -t.n_events, -t.template_id)
+    )
     return Unknown(
         n_events=sum(part.n_events for part in parts),
         n_unknown_events=sum(part.n_unknown_events for part in parts),
         n_unknown_sequences=sum(part.n_unknown_sequences for part in parts),
         n_templates=len(together),
-        templates=tuple(sorted(together.values(), key=order)[:n_shown]),
+        templates=tuple(most_first[:n_shown]),
     )
 
 
