@@ -7,7 +7,6 @@ so that an event is copied a bounded number of times on average and memory follo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -110,7 +109,5 @@ def _present(table: pl.DataFrame, columns: Collection[str]) -> list[str]:
 
 def _own(table: pl.DataFrame) -> pl.DataFrame:
     """Return the table with text of its own: rows that were gathered keep all text alive."""
-    packed = BytesIO()
-    table.write_ipc_stream(packed)
-    packed.seek(0)
-    return pl.read_ipc_stream(packed)
+    lists = [name for name, kind in table.schema.items() if kind == pl.List(pl.String)]
+    return table.with_columns(pl.col(pl.String) + "", pl.col(lists).list.eval(pl.element() + ""))
