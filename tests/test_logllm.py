@@ -248,6 +248,11 @@ def test_only_the_first_layers_are_kept(tiny_models):
     assert len(load_llama(config, CPU).network.model.layers) == 1
 
 
+def test_loading_draws_no_bars_of_other_packages(tiny_models, capsys):
+    load_llama(LogLLMConfig(llama=known_logllm.LLAMA), CPU)
+    assert capsys.readouterr().err == ""
+
+
 def test_more_layers_than_there_are_cannot_be_kept(tiny_models):
     with pytest.raises(ConfigError, match=r"3 asked for.*has 2"):
         load_llama(LogLLMConfig(llama=known_logllm.LLAMA, layers=3), CPU)

@@ -31,7 +31,7 @@ _NAME = re.compile(r"\(\?P?<\w+>")
 _TELLS = re.compile(r"[0-9]|\\[xuUpP]")
 
 
-class Distinct(NamedTuple):
+class Repeats(NamedTuple):
     """n texts as d distinct ones.
 
     Attributes:
@@ -60,23 +60,23 @@ class Shaped(NamedTuple):
         return Shaped(self.codes[rows], self.shapes)
 
 
-def distinct(texts: pl.Series) -> Distinct:
+def distinct(texts: pl.Series) -> Repeats:
     """Number the distinct texts among (n,) String without nulls."""
     return renumber(texts.cast(pl.Categorical).to_physical().to_numpy())
 
 
-def renumber(codes: NDArray[np.integer]) -> Distinct:
+def renumber(codes: NDArray[np.integer]) -> Repeats:
     """Number what (n,) codes >= 0 stand for in the order of first appearance."""
     n = len(codes)
     if not n:
         none = np.empty(0, dtype=np.int64)
-        return Distinct(none, none)
+        return Repeats(none, none)
     first = np.full(int(codes.max()) + 1, n, dtype=np.int64)
     first[codes[::-1]] = np.arange(n - 1, -1, -1)  # the earliest is written last
     order = np.argsort(first, kind="stable")[: int((first < n).sum())]
     number = np.empty(len(first), dtype=np.int64)
     number[order] = np.arange(len(order))
-    return Distinct(number[codes], first[order])
+    return Repeats(number[codes], first[order])
 
 
 def is_blind(pattern: str) -> bool:

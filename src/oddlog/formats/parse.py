@@ -27,7 +27,7 @@ from oddlog.formats.layouts import HEAD, LAYOUTS, Layout, capture_only, check_re
 from oddlog.formats.shaped import headers, repeated, shapes_of_messages
 from oddlog.formats.structured import docker_fields, json_fields, logfmt_fields, severity
 from oddlog.formats.times import parse_times
-from oddlog.shapes import Distinct, Shaped, is_blind
+from oddlog.shapes import Repeats, Shaped, is_blind
 
 MAX_RECORD_LINES = 10_000
 GROUPS = {  # of a pattern, by the optional column that is made of them
@@ -216,7 +216,7 @@ def peel(
     lines: pl.Series,
     settled: Plan,
     shapes: pl.Series | None = None,
-    found: Distinct | None = None,
+    found: Repeats | None = None,
 ) -> pl.DataFrame:
     """Return one row per line: what its header says, and its message.
 
@@ -236,7 +236,7 @@ def peel(
 
 
 def _peel_text(
-    lines: pl.Series, settled: Plan, shapes: pl.Series | None, found: Distinct | None
+    lines: pl.Series, settled: Plan, shapes: pl.Series | None, found: Repeats | None
 ) -> pl.DataFrame:
     layout = settled.layout
     wanted = settled.groups

@@ -12,7 +12,7 @@ import polars as pl
 
 from oddlog.formats.layouts import HEAD
 from oddlog.formats.lines import Block, split_lines
-from oddlog.shapes import Distinct, Shaped, distinct, neutral, shapes_of, tagged
+from oddlog.shapes import Repeats, Shaped, distinct, neutral, shapes_of, tagged
 
 FEW_LINES = 1_000  # that are looked at one by one
 SHARE = 4  # shapes among lines: of more than one in so many, not much is gained
@@ -30,7 +30,7 @@ def shapes_of_block(block: Block) -> pl.Series:
     return shapes
 
 
-def repeated(shapes: pl.Series | None) -> Distinct | None:
+def repeated(shapes: pl.Series | None) -> Repeats | None:
     """Return the distinct shapes of lines, None where there are too many to gain from it."""
     if shapes is None or len(shapes) < FEW_LINES:
         return None
@@ -38,7 +38,7 @@ def repeated(shapes: pl.Series | None) -> Distinct | None:
     return found if SHARE * len(found.first) <= len(shapes) else None
 
 
-def headers(lines: pl.Series, shapes: pl.Series, found: Distinct, pattern: str) -> pl.DataFrame:
+def headers(lines: pl.Series, shapes: pl.Series, found: Repeats, pattern: str) -> pl.DataFrame:
     """Return what ``extract_groups`` gives of lines, by their shapes, and where messages begin.
 
     Args:
@@ -97,7 +97,7 @@ def _cut(
 
 
 def shapes_of_messages(
-    lines: pl.Series, messages: pl.Series, shapes: pl.Series, found: Distinct
+    lines: pl.Series, messages: pl.Series, shapes: pl.Series, found: Repeats
 ) -> Shaped | None:
     """Return the shapes of messages that end their lines; None where that is not so of all.
 

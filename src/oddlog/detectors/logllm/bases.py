@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -124,21 +127,33 @@ def _load(kind: Any, name: str, config: LogLLMConfig, device: torch.device) -> B
         import_extra("gguf", DETECTOR)
     quantized = quantization(config, device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place.source, **place.arguments)
-        network = kind.from_pretrained(
-            place.source,
-            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-            quantization_config=quantized,
-            device_map={"": device} if quantized else None,
-            **({} if place.gguf else {"use_safetensors": True}),
-            **place.arguments,
-        )
+        with _without_bars():
+            tokenizer = AutoTokenizer.from_pretrained(place.source, **place.arguments)
+            network = kind.from_pretrained(
+                place.source,
+                dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+                quantization_config=quantized,
+                device_map={"": device} if quantized else None,
+                **({} if place.gguf else {"use_safetensors": True}),
+                **place.arguments,
+            )
     except (OSError, ValueError) as error:
         raise _explain(name, place, error) from None
     network = network if quantized else network.to(device)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return Base(network.eval(), tokenizer, fingerprint(network))
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the bars of transformers out of the terminal: that of GGUF heeds no setting of its."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    finally:
+        logger.debug("%s", said.getvalue())
 
 
 def _explain(name: str, place: Place, error: Exception) -> ConfigError:
