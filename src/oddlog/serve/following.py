@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 
 from oddlog.artifact import read_json, write_text
-from oddlog.errors import ArtifactError
+from oddlog.errors import ArtifactError, OddlogError
 from oddlog.serve.inbox import FullError
 from oddlog.serve.journal import JournalError
 from oddlog.serve.lines import LINE_COLUMNS, N_NAME, Limits
@@ -52,20 +53,17 @@ def hand_over(
     return False
 
 
-class FollowReader:
-    """Reads on what is followed, in a thread of its own, until it is stopped.
+class Reader(ABC):
+    """Reads lines into a service, in a thread of its own, until it is stopped.
 
     Args:
-        name: Of its numbers in the journal, and of its file in the service's folder.
-        opener: See ``Opener``.
+        name: Of the thread, and of what is told.
         service: What takes the lines.
     """
 
-    def __init__(self, name: str, opener: Opener, service: Service) -> None:
+    def __init__(self, name: str, service: Service) -> None:
         self._name = name
-        self._opener = opener
         self._service = service
-        self._path = service.config.folder / f"{name}.json"
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"oddlog-{name}", daemon=True)
         self.failure: str | None = None
@@ -80,24 +78,48 @@ class FollowReader:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def close(self) -> None:
-        """Do nothing: the place is written down with every reading."""
+    def close(self) -> None:  # noqa: B027 -- not every reader holds something
+        """Let go of what is read, once the service has judged what was taken."""
+
+    @abstractmethod
+    def _read(self) -> None:
+        """Read until it is stopped."""
 
     def _run(self) -> None:
         try:
             while not self._service.worker.replayed.wait(WAIT_S):
                 if self._stopping.is_set():
                     return
-            number = self._service.worker.marks.get(self._name, 0)
-            feed = self._opener(self._saved(number))
-            try:
-                self._read_on(feed, number)
-            finally:
-                feed.close()
+            self._read()
         except BaseException as error:
-            self.failure = f"{self._name}: {error}"
-            LOGGER.critical("reading %s stopped: %s", self._name, error)
+            foreseen = isinstance(error, OddlogError)
+            why = error if foreseen else f"{type(error).__name__}; see the service's log"
+            self.failure = f"{self._name}: {why}"
+            LOGGER.critical("reading %s stopped: %s", self._name, why)
             raise
+
+
+class FollowReader(Reader):
+    """Reads on what is followed; the place is written down with every reading.
+
+    Args:
+        name: Of its numbers in the journal, and of its file in the service's folder.
+        opener: See ``Opener``.
+        service: What takes the lines.
+    """
+
+    def __init__(self, name: str, opener: Opener, service: Service) -> None:
+        super().__init__(name, service)
+        self._opener = opener
+        self._path = service.config.folder / f"{name}.json"
+
+    def _read(self) -> None:
+        number = self._service.worker.marks.get(self._name, 0)
+        feed = self._opener(self._saved(number))
+        try:
+            self._read_on(feed, number)
+        finally:
+            feed.close()
 
     def _read_on(self, feed: Feed, number: int) -> None:
         place = feed.state()

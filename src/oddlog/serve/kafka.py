@@ -8,7 +8,6 @@ judged. What the journal has of that already is passed over, so that no line is 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ import polars as pl
 
 from oddlog.errors import ConfigError
 from oddlog.serve import otlp, plain
-from oddlog.serve.following import hand_over
+from oddlog.serve.following import LONGEST_S, WAIT_S, Reader, hand_over
 from oddlog.serve.lines import Limits, Received, RefusedError, table_of
 from oddlog.serve.service import Service
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
 
 LOGGER = logging.getLogger(__name__)
-AT_ONCE, WAIT_S, LONGEST_S = 5_000, 0.2, 10.0
+AT_ONCE = 5_000
 DEFAULTS = {
     "auto.offset.reset": "earliest",
     "partition.assignment.strategy": "cooperative-sticky",
@@ -96,8 +95,8 @@ def read_settings(path: Path) -> dict[str, str]:
     return settings
 
 
-class KafkaReader:
-    """Reads topics into a service, in a thread of its own, until it is stopped.
+class KafkaReader(Reader):
+    """Reads topics into a service; ``close`` commits what was judged.
 
     Args:
         config: What is read.
@@ -109,44 +108,20 @@ class KafkaReader:
     """
 
     def __init__(self, config: KafkaConfig, service: Service, limits: Limits | None = None) -> None:
+        super().__init__("kafka", service)
         self._config = config
-        self._service = service
         self._limits = limits or Limits()
-        self._stopping = threading.Event()
         self._known: dict[str, int] = {}
         self._committed: dict[str, int] = {}
         self.n_refused = 0
-        self.failure: str | None = None
         self._consumer = _consumer(config)
-        self._thread = threading.Thread(target=self._run, name="oddlog-kafka", daemon=True)
-
-    def start(self) -> None:
-        """Begin to read, once the service has replayed its journal."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read no more; what was judged is committed by ``close``."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
 
     def close(self) -> None:
         """Commit what the service has judged, and leave the group."""
         self._commit(wait=True)
         self._consumer.close()
 
-    def _run(self) -> None:
-        try:
-            self._read_on()
-        except BaseException as error:
-            self.failure = f"{type(error).__name__}; see the service's log"
-            LOGGER.critical("reading from Kafka stopped")
-            raise
-
-    def _read_on(self) -> None:
-        while not self._service.worker.replayed.wait(WAIT_S):
-            if self._stopping.is_set():
-                return
+    def _read(self) -> None:
         self._known = {**self._service.store.offsets(), **self._service.worker.marks}
         self._consumer.subscribe(list(self._config.topics), on_assign=self._assigned)
         while not self._stopping.is_set():
@@ -174,13 +149,13 @@ class KafkaReader:
             if offset < self._known.get(name, 0):
                 continue
             marks[name] = offset + 1
-            if (table := self._read(message)) is not None:
+            if (table := self._table(message)) is not None:
                 tables.append(table)
         lines = pl.concat(tables) if tables else _nothing()
         if marks and hand_over(self._service, lines, marks, self._stopping):
             self._known |= marks
 
-    def _read(self, message: Message) -> pl.DataFrame | None:
+    def _table(self, message: Message) -> pl.DataFrame | None:
         value, topic = message.value() or b"", message.topic() or "kafka"
         try:
             table = READERS[self._config.format](value, self._limits, topic).table
