@@ -9,7 +9,9 @@ set's own training part holds no attack). ``hadoop``: 978 containers, four class
 of an application in one fold, because the label is the application's; one class has 7 applications.
 An eighth of what a fold learns from is its validation, cut off in the same way. Settings as in
 ``oddlog bench``. One JSON line per seed, fold and detector goes to benchmarks/results/kinds.jsonl;
-what is there is not run again, and networks are resumed from --work. Times are processor seconds.
+what is there is not run again, and networks are resumed from --work (they have no time then).
+Times are processor seconds.
+
 The table pools the folds; intervals are of a bootstrap over sequences, or over applications.
 """
 
@@ -93,9 +95,10 @@ def run_fold(asked: argparse.Namespace, detector: str, seed: int, number: int) -
     model = new_detector(detector, settings)
     place = asked.work and asked.work / f"{asked.set_name}-{seed}-{number}" / detector
     run = Run(seed, checkpoints=place, resume=place is not None)
+    resumed = place is not None and any(place.rglob("*.safetensors"))
     began = time.process_time()
     model.fit(sequences.take(fold.train), sequences.take(fold.valid), run)
-    fit_s = time.process_time() - began
+    fit_s = None if resumed else round(time.process_time() - began, 1)
     test = sequences.take(fold.test)
     began = time.process_time()
     scores = model.score(test.without_labels())
@@ -110,7 +113,7 @@ def run_fold(asked: argparse.Namespace, detector: str, seed: int, number: int) -
         "set": settings,
         "settings": model.config.model_dump(mode="json"),
         **source(),
-        "fit_s": round(fit_s, 1),
+        "fit_s": fit_s,
         "score_s": round(score_s, 2),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "auprc": average_precision(scores.sequence, test.anomalous),
@@ -135,7 +138,9 @@ def table(records: Sequence[Record], name: str) -> str:
     rows, of_class = [], []
     for title, (judgement, own) in best_first:
         means = [
-            f"{np.mean([record[key] for record in own]):.{digits}f}" if own else "-"
+            f"{np.mean(known):.{digits}f}"
+            if (known := [record[key] for record in own if record[key] is not None])
+            else "-"
             for key, digits in (("auprc", 3), ("fit_s", 0))
         ]
         figures = [judgement.macro_f1.text(), judgement.accuracy.text(), *means]
