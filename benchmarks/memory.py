@@ -1,12 +1,17 @@
 """Measure what a log of any length takes: peak memory and lines per second of ``oddlog score``.
 
-python benchmarks/memory.py --work DIR [--lines 1e6 3e6 11e6 50e6] [--detector NAME] [--keep]
+python benchmarks/memory.py --work DIR [--lines 1e6 3e6 11e6 50e6] [--detector NAME] [--distinct]
 
 The log is the HDFS sample (``ODDLOG_DATA``) again and again, each time with block ids of its own
-and a day later, until it has as many lines as asked. A model is fitted on the sample itself. Each
-length is scored by the command line in a process of its own, whose peak of resident memory the
-kernel counts; a record a length goes to ``benchmarks/results/memory.jsonl``, and what is there is
-not measured again. ``--into`` puts the table of all records into a document.
+and days later, until it has as many lines as asked. With ``--distinct`` no session is like another
+one: after its first line each has ``N_DIGITS`` more, which spell its number, counted through the
+whole log, in lines of the four kinds that every writer of a block logs. So what is computed once
+for equal sessions is computed for each.
+
+A model is fitted on the log's first repeat. Each length is scored by the command line in a process
+of its own, whose peak of resident memory the kernel counts; a record a length goes to
+``benchmarks/results/memory.jsonl``, and what is there is not measured again, unless ``--again`` is
+given. ``--into`` puts the table of the latest records into a document.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +36,16 @@ RESULTS = Path(__file__).parent / "results" / "memory.jsonl"
 LENGTHS = (1_000_000, 3_000_000, 11_000_000, 50_000_000)
 ODDLOG = (sys.executable, "-c", "from oddlog.cli import main; main()")
 _BLOCK = re.compile(rb"blk_-?[0-9]+")
+_TIME = len("081109 203530 ")
 _DAY = re.compile(rb"(?m)^[0-9]{6}")
+N_DIGITS = 11  # to the base of the number of kinds: 4 million sessions
+DIGITS = (
+    b"dfs.DataNode$DataXceiver: Receiving block",
+    b"dfs.FSNamesystem: BLOCK* NameSystem.addStoredBlock",
+    b"dfs.DataNode$PacketResponder: PacketResponder",
+    b"dfs.DataNode$PacketResponder: Received block",
+)
+"""How the four kinds of lines begin after their time and thread, and the word for severity."""
 KB = 1_000  # of ru_maxrss: kibibytes on Linux; the table says MB
 
 
@@ -41,20 +56,55 @@ def sample() -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
-def repeats(text: bytes, n_lines: int) -> Iterator[bytes]:
+def repeats(text: bytes, n_lines: int, *, distinct: bool = False) -> Iterator[bytes]:
     """Yield the text again and again, each time later and with ids of its own, up to n lines.
 
     Each block's id gets four digits more, which count the repeats.
     """
-    per_copy = text.count(b"\n")
+    numbered = Numbered(text) if distinct else None
     days = sorted(set(_DAY.findall(text)))
     span = (_day(days[-1]) - _day(days[0])).days + 1
-    for copy in range(-(-n_lines // per_copy)):
+    left = n_lines
+    for copy in count():
+        block = numbered.copy(copy) if numbered else text
         later = {day: _later(day, span * copy) for day in days}
-        block = _DAY.sub(lambda found, to=later: to[found[0]], text)
+        block = _DAY.sub(lambda found, to=later: to[found[0]], block)
         block = _BLOCK.sub(lambda found, k=copy: found[0] + b"%04d" % k, block)
-        left = n_lines - copy * per_copy
-        yield block if left >= per_copy else b"".join(block.splitlines(keepends=True)[:left])
+        n_own = block.count(b"\n")
+        yield block if left >= n_own else b"".join(block.splitlines(keepends=True)[:left])
+        left -= n_own
+        if left <= 0:
+            return
+
+
+class Numbered:
+    """A text in which the sessions of each copy are told apart by a number, spelled in lines."""
+
+    def __init__(self, text: bytes) -> None:
+        self._lines = text.splitlines(keepends=True)
+        self._digits = [_BLOCK.sub(b"%b", next(filter(_is(d), self._lines))) for d in DIGITS]
+        seen: dict[bytes, int] = {}  # block to its number
+        self._first = [
+            (number, block, seen.setdefault(block, len(seen)))
+            for number, line in enumerate(self._lines)
+            for block in _BLOCK.findall(line)
+            if block not in seen
+        ]
+
+    def copy(self, number: int) -> bytes:
+        """Return the text with its sessions numbered on from those of the copy before."""
+        lines = list(self._lines)
+        for row, block, session in self._first:
+            time = self._lines[row][:_TIME]
+            rest = number * len(self._first) + session
+            for _ in range(N_DIGITS):
+                rest, digit = divmod(rest, len(DIGITS))
+                lines[row] += time + self._digits[digit][_TIME:] % block
+        return b"".join(lines)
+
+
+def _is(beginning: bytes) -> Callable[[bytes], bool]:
+    return lambda line: beginning in line and len(_BLOCK.findall(line)) == 1
 
 
 def _day(text: bytes) -> datetime:
@@ -65,36 +115,29 @@ def _later(day: bytes, days: int) -> bytes:
     return (_day(day) + timedelta(days=days)).strftime("%y%m%d").encode()
 
 
-def write_log(path: Path, n_lines: int) -> None:
+def write_log(path: Path, n_lines: int, *, distinct: bool) -> None:
     staging = path.with_suffix(".tmp")
     with staging.open("wb") as file:
-        file.writelines(repeats(sample(), n_lines))
+        file.writelines(repeats(sample(), n_lines, distinct=distinct))
     staging.replace(path)
 
 
-def fit(work: Path, detector: str) -> Path:
-    model = work / f"model-{detector}"
+def fit(work: Path, detector: str, *, distinct: bool) -> Path:
+    model = work / f"model-{detector}{'-distinct' * distinct}"
     if not model.exists():
-        log = work / "sample.log"
-        log.write_bytes(sample())
-        command = [
-            "fit",
-            str(log),
-            "--model",
-            str(model),
-            "--detector",
-            detector,
-            "--format",
-            "hdfs",
-        ]
+        log, text = work / "sample.log", sample()
+        log.write_bytes(Numbered(text).copy(0) if distinct else text)
+        command = ["fit", str(log), "--model", str(model), "--format", "hdfs"]
+        command += ["--detector", detector]
         subprocess.run([*ODDLOG, *command], check=True, stdout=subprocess.DEVNULL)
     return model
 
 
-def measure(work: Path, model: Path, n_lines: int, *, keep: bool) -> dict[str, Any]:
-    log, out = work / f"hdfs-{n_lines}.log", work / f"verdicts-{n_lines}.jsonl"
+def measure(work: Path, model: Path, n_lines: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    name = f"{n_lines}{'-distinct' * arguments.distinct}"
+    log, out = work / f"hdfs-{name}.log", work / f"verdicts-{name}.jsonl"
     if not log.exists():
-        write_log(log, n_lines)
+        write_log(log, n_lines, distinct=arguments.distinct)
     scratch = work / "scratch"
     scratch.mkdir(exist_ok=True)
     command = [*ODDLOG, "score", str(log), "--model", str(model), "--out", str(out)]
@@ -107,7 +150,7 @@ def measure(work: Path, model: Path, n_lines: int, *, keep: bool) -> dict[str, A
     n_bytes = log.stat().st_size
     with out.open(encoding="utf-8") as file:
         n_flagged = sum(1 for _ in file)
-    if not keep:
+    if not arguments.keep:
         log.unlink()
     cpu = used.ru_utime + used.ru_stime
     return {
@@ -121,22 +164,29 @@ def measure(work: Path, model: Path, n_lines: int, *, keep: bool) -> dict[str, A
 
 
 def table() -> str:
-    """Return the latest record of each detector and length."""
-    latest = {(r["detector"], r["lines"]): r for r in read(RESULTS)}
-    head = ["detector", "lines", "GB", "peak MB", "lines/s of a processor", "lines/s", "flagged"]
+    """Return the latest record of each detector, kind of log and length."""
+    latest = {_key(r): r for r in read(RESULTS)}
+    head = ["detector", "sessions", "lines", "GB", "peak MB"]
+    head += ["lines/s of a processor", "lines/s", "seconds", "flagged"]
     rows = [
         [
             name,
+            "all distinct" if distinct else "repeated",
             f"{lines:,}",
             f"{r['bytes'] / 1e9:.2f}",
             f"{r['peak_mb']:,.0f}",
             f"{lines / r['cpu_s']:,.0f}",
             f"{lines / r['wall_s']:,.0f}",
+            f"{r['wall_s']:,.0f}",
             f"{r['flagged']:,}",
         ]
-        for (name, lines), r in sorted(latest.items())
+        for (name, distinct, lines), r in sorted(latest.items())
     ]
     return markdown(head, rows)
+
+
+def _key(record: dict[str, Any]) -> tuple[str, bool, int]:
+    return record["detector"], record.get("distinct", False), record["lines"]
 
 
 def main() -> None:
@@ -144,18 +194,21 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="a folder with room for twice the longest log")
     parser.add_argument("--lines", type=float, nargs="*", default=LENGTHS)
     parser.add_argument("--detector", default="key_set")
+    parser.add_argument("--distinct", action="store_true", help="no session like another one")
+    parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
     parser.add_argument("--keep", action="store_true", help="leave the logs there")
     parser.add_argument("--into", type=Path, help="a document with marks for the table")
     arguments = parser.parse_args()
     if arguments.work:
         arguments.work.mkdir(parents=True, exist_ok=True)
-        done = {(r["detector"], r["lines"]) for r in read(RESULTS)}
-        model = fit(arguments.work, arguments.detector)
+        done = set() if arguments.again else {_key(r) for r in read(RESULTS)}
+        kind = {"detector": arguments.detector, "distinct": arguments.distinct}
+        model = fit(arguments.work, arguments.detector, distinct=arguments.distinct)
         for n_lines in map(int, arguments.lines):
-            if (arguments.detector, n_lines) in done:
+            if (*kind.values(), n_lines) in done:
                 continue
-            found = measure(arguments.work, model, n_lines, keep=arguments.keep)
-            append(RESULTS, [{"detector": arguments.detector, **found, **source()}])
+            found = measure(arguments.work, model, n_lines, arguments)
+            append(RESULTS, [{**kind, **found, **source()}])
     text = table()
     print(text)
     if arguments.into:

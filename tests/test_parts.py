@@ -11,10 +11,11 @@ from polars.testing import assert_frame_equal
 
 import oddlog
 from oddlog.drain import Novelties
+from oddlog.errors import ConfigError, FormatError
 from oddlog.group import Window
 from oddlog.pipeline import PipelineConfig, Wanted, score_log
 from oddlog.pipeline import parts as parts_module
-from oddlog.pipeline.parts import LogParts, Reading
+from oddlog.pipeline.parts import LogParts, Reading, ahead
 
 WINDOWS = ["session,max=4", "lines:7/3", "time:60s/30s"]
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -80,13 +81,14 @@ def fitted(folder):
     return fit
 
 
+@pytest.mark.parametrize("part_events", [150, 300], ids=["a bucket each", "of several buckets"])
 @pytest.mark.parametrize("window", WINDOWS)
-def test_verdicts_of_parts_are_those_of_the_whole(window, folder, fitted):
+def test_verdicts_of_parts_are_those_of_the_whole(window, part_events, folder, fitted):
     pipeline = fitted(window)
     log = write_log(folder / "new.log", 120, 2)
     whole = pipeline.score([log])
     every = Wanted(every=True, explain=True)
-    found = score_log(pipeline, [log], every, part_events=150)
+    found = score_log(pipeline, [log], every, part_events=part_events)
     expected = whole.verdicts(every=True, explain=True)
     keys = ["first_line", "key"]  # in which order two that begin on one line come is left open
     assert_frame_equal(found.table.sort(keys), expected.sort(keys), check_exact=True)
@@ -149,3 +151,43 @@ def test_records_are_ready_for_json(folder, fitted):
     records = list(score_log(pipeline, [log], Wanted(explain=True), part_events=150).records())
     assert records == pl.DataFrame(records, schema=None, infer_schema_length=None).to_dicts()
     assert records[0]["first_time"].startswith("2026-03-01T")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_only_a_detector_that_reads_messages_is_given_them(reads, folder, fitted, monkeypatch):
+    pipeline = fitted("session,max=4")
+    kind = type(pipeline.detector)
+    given, score = [], kind.score
+
+    def look(self, sequences):
+        given.append("message" in sequences.events.columns)
+        return score(self, sequences)
+
+    monkeypatch.setattr(kind, "score", look)
+    monkeypatch.setattr(kind, "reads_messages", reads, raising=False)
+    log = write_log(folder / "new.log", 120, 2)
+    score_log(pipeline, [log], Wanted(every=True), part_events=150)
+    assert len(given) > 2
+    assert set(given) == {reads}
+
+
+def test_an_error_in_a_part_is_told(folder, fitted, monkeypatch):
+    pipeline = fitted("session,max=4")
+
+    def fail(self, sequences):
+        raise ConfigError("no way to score this")
+
+    monkeypatch.setattr(type(pipeline.detector), "score", fail)
+    with pytest.raises(ConfigError, match="no way"):
+        score_log(pipeline, [write_log(folder / "new.log", 120, 2)], part_events=150)
+
+
+def test_what_another_thread_makes_comes_in_order_and_so_does_its_error():
+    def make():
+        yield from range(5)
+        raise FormatError("torn")
+
+    made = []
+    with pytest.raises(FormatError, match="torn"):
+        made.extend(ahead(make()))
+    assert made == list(range(5))

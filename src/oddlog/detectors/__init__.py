@@ -31,6 +31,7 @@ __all__ = [
     "Detector",
     "Exportable",
     "detector_class",
+    "reads_text",
 ]
 
 DETECTORS: dict[str, str] = {
@@ -169,3 +170,10 @@ def detector_class(name: str) -> type[Detector]:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise explain_missing(error, name) from None
+
+
+def reads_text(detector: Detector) -> bool:
+    """Tell whether a detector, or a member of an ensemble, may look at more than template ids."""
+    members = getattr(detector.config, "members", ())
+    kinds = (type(detector), *map(detector_class, members))
+    return any(getattr(kind, "reads_messages", False) for kind in kinds)

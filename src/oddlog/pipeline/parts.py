@@ -2,8 +2,9 @@
 
 Windows of lines and of time are cut as the log goes by. A session may go on until the log's last
 line, so a log of more than ``PART_EVENTS`` events is first sorted on disk: the lines of a session
-go, by the hash of its id, into one of ``N_BUCKETS`` buckets, and each bucket is a part. No session
-is cut, aged or left out: the windows are those of the log read whole, and so are their verdicts.
+go, by the hash of its id, into one of ``N_BUCKETS`` buckets, and a part is a bucket, or several
+small ones. No session is cut, aged or left out: the windows are those of the log read whole, and so
+are their verdicts. While lines are sorted another thread reads the next ones.
 
 Read whole whatever its size is a log whose windows need more than that: sessions with a gap or an
 age, whose clock is that of all lines, and windows per host over several sources.
@@ -12,9 +13,10 @@ age, whose clock is that of all lines, and windows per host over several sources
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +36,7 @@ N_BUCKETS = 128
 UNBOUNDED = 1 << 62
 TIME = EVENT_COLUMNS["time"]
 CLOCK, BUCKET = "_clock", "_bucket"  # beside the columns of events
+TEXTS = ("raw", "message")
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,15 @@ class Reading:
         format: Name of a layout, a regex with named groups, or "auto".
         session_by: Regex or field that gives sessions; None for the layout's own rule.
         window: The window rule.
+        texts: Keep the lines and their messages, most of what a log takes, once it is known which
+            templates they are.
     """
 
     sources: Sequence[str | Path]
     format: str
     session_by: str | None
     window: Window
+    texts: bool = True
 
     @property
     def layout(self) -> str | Layout:
@@ -74,6 +80,13 @@ class LogParts:
         novel: Gives the ids of what no template covers.
         folder: An empty folder for buckets, of about the size of the packed log.
         part_events: Events in memory at a time; about the most that a part holds.
+
+    Attributes:
+        reads: What became of each source's lines.
+        report: What the windows left out.
+        ends: When each source ends, as ``Silences.mark`` asks.
+        in_buckets: Whether the parts are buckets: then all has been read when the first one comes,
+            and neither what was counted nor a novel template changes any more.
     """
 
     def __init__(
@@ -89,6 +102,7 @@ class LogParts:
         self.reads: list[ReadReport] = []
         self.report = GroupReport(reading.window, n_events=0, n_windows=0)
         self.ends = pl.DataFrame(schema={"source": pl.String(), "end": TIME})
+        self.in_buckets = False
         self._reading = reading
         self._templates = templates
         self._novel = novel
@@ -126,7 +140,7 @@ class LogParts:
                     now = pl.max_horizontal(time.cum_max().forward_fill(), pl.lit(clock, TIME))
                     known = known.with_columns(now.alias(CLOCK))
                     clock = known[CLOCK].max()
-                yield known
+                yield known if self._reading.texts else known.drop(TEXTS, strict=False)
             self.reads.append(total(reports))
         progress("reading", len(sources), len(sources))
 
@@ -169,16 +183,17 @@ class LogParts:
         buckets = Buckets(self._folder)
         held: list[pl.DataFrame] = []
         n_held = 0
-        for events in chunks:
+        for events in ahead(chunks):
             held.append(events)
             n_held += events.height
-            if n_held >= self._part_events // 2:
+            if n_held >= self._part_events:
                 buckets.add(pl.concat(held, how="diagonal"))
                 held, n_held = [], 0
         if held:
             buckets.add(pl.concat(held, how="diagonal"))
         held.clear()
-        for tables in buckets.tables():
+        self.in_buckets = True
+        for tables in buckets.tables(self._part_events // 2):
             yield self._grouped(in_time(tables))
         self.report = replace(self.report, n_events=buckets.n_events, n_outside=buckets.n_outside)
 
@@ -187,6 +202,19 @@ def let_go(held: list[T]) -> Iterator[T]:
     """Yield what a list holds, and keep nothing that was yielded in memory."""
     while held:
         yield held.pop(0)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while another thread makes the next one; keep none that was yielded."""
+
+    def make() -> list[T]:
+        return list(islice(items, 1))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(make)
+        while made := coming.result():
+            coming = pool.submit(make)
+            yield made.pop()
 
 
 def in_time(tables: list[pl.DataFrame]) -> pl.DataFrame:
@@ -209,6 +237,8 @@ class Buckets:
         self.n_events = 0
         self.n_outside = 0
         self._folder = folder
+        self._files: dict[int, list[Path]] = {}
+        self._sizes: dict[int, int] = {}
         self._n_added = 0
 
     def add(self, events: pl.DataFrame) -> None:
@@ -221,16 +251,32 @@ class Buckets:
             pl.concat_list("sessions"), (session.hash() % N_BUCKETS).alias(BUCKET)
         ).partition_by(BUCKET, include_key=False, as_dict=True)
         for (number,), part in parts.items():
-            name = f"{number:03d}-{self._n_added:06d}.parquet"
-            part.write_parquet(self._folder / name, compression="lz4", statistics=False)
+            file = self._folder / f"{number:03d}-{self._n_added:06d}.parquet"
+            part.write_parquet(file, compression="lz4", statistics=False)
+            self._files.setdefault(number, []).append(file)
+            self._sizes[number] = self._sizes.get(number, 0) + part.height
         self._n_added += 1
 
-    def tables(self) -> Iterator[list[pl.DataFrame]]:
-        """Yield the events of each bucket, in the order in which they came; its files go."""
-        for number in range(N_BUCKETS):
-            files = sorted(self._folder.glob(f"{number:03d}-*.parquet"))
-            if files:
-                tables = [pl.read_parquet(file) for file in files]
-                for file in files:
-                    file.unlink()
-                yield tables
+    def tables(self, most: int) -> Iterator[list[pl.DataFrame]]:
+        """Yield the events of one bucket after the other, of each in the order in which they came.
+
+        Args:
+            most: Events up to which buckets are yielded together; a larger one comes by itself.
+        """
+        for numbers in self._together(most):
+            files = [file for number in numbers for file in self._files.pop(number)]
+            tables = [pl.read_parquet(file) for file in files]
+            for file in files:
+                file.unlink()
+            yield tables
+
+    def _together(self, most: int) -> list[list[int]]:
+        chosen: list[list[int]] = []
+        n_events = most + 1
+        for number in sorted(self._sizes):
+            n_events += self._sizes[number]
+            if n_events > most:
+                chosen.append([])
+                n_events = self._sizes[number]
+            chosen[-1].append(number)
+        return chosen

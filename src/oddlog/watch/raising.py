@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from oddlog.alerts import Judgement, Learned, Stories, alert_id, make_alerts
+from oddlog.detectors import reads_text
 from oddlog.drain import Novelties
 from oddlog.events import Sequences
 from oddlog.explain import culprit_records, likely_kind
@@ -25,7 +26,7 @@ from oddlog.masks import mask
 from oddlog.pipeline import Pipeline
 from oddlog.pipeline.result import likeliest
 from oddlog.watch.drifting import DriftWatch
-from oddlog.watch.scoring import Floats, reads_text
+from oddlog.watch.scoring import Floats
 
 DRIFT = "drift"
 THE_LOG = "(the log)"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from oddlog.detectors import Detector, detector_class
+from oddlog.detectors import Detector, reads_text
 from oddlog.events import Sequences
 from oddlog.group import Tails
 
@@ -85,13 +85,6 @@ class Scorer:
 def memory_of(detector: Detector) -> int | None:
     """Return how many events before an event its score depends on; None for all of them."""
     return getattr(detector, "memory", None)
-
-
-def reads_text(detector: Detector) -> bool:
-    """Tell whether a detector, or a member of an ensemble, may look at more than template ids."""
-    members = getattr(detector.config, "members", ())
-    kinds = (type(detector), *map(detector_class, members))
-    return any(getattr(kind, "reads_messages", False) for kind in kinds)
 
 
 def strings_of(sequences: Sequences) -> list[Hashable]:

@@ -26,6 +26,7 @@ from oddlog.alerts import (
     Verdict,
 )
 from oddlog.config import Config
+from oddlog.detectors import reads_text
 from oddlog.drain import Novelties
 from oddlog.errors import ArtifactError, ConfigError
 from oddlog.events import Sequences, check_events, column
@@ -36,7 +37,7 @@ from oddlog.watch.drifting import DriftWatch
 from oddlog.watch.growth import Growth
 from oddlog.watch.intake import Intake, Lines
 from oddlog.watch.raising import Raiser
-from oddlog.watch.scoring import Floats, Scorer, memory_of, reads_text
+from oddlog.watch.scoring import Floats, Scorer, memory_of
 from oddlog.watch.stats import QUANTILES, WatchStats
 from oddlog.watch.windows import Looks, OpenWindows
 
