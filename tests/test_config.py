@@ -34,9 +34,9 @@ def test_values_are_built_into_a_frozen_config():
     ("settings", "path", "nearest"),
     [
         ({"widht": 1}, "widht", "width"),
-        ({"inner": {"dept": 3}}, "inner.dept", "depth"),
-        ({"other": {"similarty": 3}}, "other.similarty", "similarity"),
-        ({"many": [{}, {"dpth": 3}]}, "many.1.dpth", "depth"),
+        ({"inner": {"dept": 3}}, "inner.dept", "inner.depth"),
+        ({"other": {"similarty": 3}}, "other.similarty", "other.similarity"),
+        ({"many": [{}, {"dpth": 3}]}, "many.1.dpth", "many.1.depth"),
     ],
 )
 def test_an_unknown_setting_names_the_nearest_of_its_group(settings, path, nearest):

@@ -40,7 +40,7 @@ def build(model: type[C], settings: Mapping[str, Any], where: str) -> C:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            nearest = _nearest(_group_of(model, first["loc"]), str(first["loc"][-1]))
+            nearest = _nearest(_group_of(model, first["loc"]), path)
             raise ConfigError(f"{where}: unknown setting {path!r}{nearest}") from None
         raise ConfigError(f"{where}: {path or 'settings'}: {first['msg']}") from None
 
@@ -83,10 +83,11 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(inner)
 
 
-def _nearest(model: type[BaseModel], name: str) -> str:
+def _nearest(model: type[BaseModel], path: str) -> str:
+    group, dot, name = path.rpartition(".")
     near = get_close_matches(name, model.model_fields, n=1)
     if near:
-        return f"; did you mean {near[0]!r}?"
+        return f"; did you mean {group + dot + near[0]!r}?"
     return f"; known: {', '.join(model.model_fields)}"
 
 
