@@ -5,17 +5,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from oddlog import artifact
 from oddlog.artifact import (
     FORMAT_VERSION,
     MANIFEST,
+    check_digests,
     kept_name,
     load_arrays,
     new_folder,
     read_json,
     read_manifest,
     save_arrays,
+    write_digests,
     write_json,
     write_text,
 )
@@ -228,6 +231,60 @@ def test_arrays_interrupted_leave_those_before(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_arrays(path, {"a": np.ones(3)})
     assert (names_in(tmp_path), load_arrays(path)["a"].tolist()) == (["a.safetensors"], [0, 0, 0])
+
+
+def test_arrays_that_cannot_be_written_are_told_with_the_reason(tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(artifact, "save_file", full)
+    with pytest.raises(ArtifactError, match=r"a\.safetensors: cannot write it: No space left"):
+        save_arrays(tmp_path / "a.safetensors", {"a": np.ones(3)})
+    assert names_in(tmp_path) == []
+
+
+def digested(folder):
+    write_json(folder / "a.json", [1, 2])
+    save_arrays(folder / "inner" / "b.safetensors", {"b": np.arange(50.0)})
+    write_digests(folder)
+    return folder
+
+
+def test_files_as_they_were_written_pass(tmp_path):
+    check_digests(digested(tmp_path))
+
+
+@pytest.mark.parametrize("position", [8, 200, -1])
+def test_one_byte_that_has_changed_is_noticed(tmp_path, position):
+    path = digested(tmp_path) / "inner" / "b.safetensors"
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"b\.safetensors: damaged: .*fit the model again"):
+        check_digests(tmp_path)
+
+
+def test_a_file_that_has_gone_is_noticed(tmp_path):
+    (digested(tmp_path) / "a.json").unlink()
+    with pytest.raises(ArtifactError, match=r"a\.json: cannot read it: No such file"):
+        check_digests(tmp_path)
+
+
+def test_files_can_be_checked_apart(tmp_path):
+    (digested(tmp_path) / "a.json").unlink()
+    check_digests(tmp_path, "inner/")
+    check_digests(tmp_path, but="a")
+
+
+def test_a_folder_without_digests_passes_as_older_ones_have_none(tmp_path):
+    write_json(tmp_path / "a.json", [1, 2])
+    check_digests(tmp_path)
+
+
+def test_digests_that_are_none_are_refused(tmp_path):
+    write_json(tmp_path / "digests.json", [1, 2])
+    with pytest.raises(ArtifactError, match=r"digests\.json: damaged"):
+        check_digests(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.safetensors"])

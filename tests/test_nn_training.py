@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from oddlog.errors import ArtifactError, ConfigError
@@ -226,6 +226,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ArtifactError, match=r"learn\.safetensors: damaged checkpoint: .*remove it"):
         resumed(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_with_the_reason(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(training, "save_file", full)
+    model = network()
+    with pytest.raises(ArtifactError, match="cannot write the checkpoint: No space left"):
+        run_stage(model, STAGE, regression(model), Run(checkpoints=tmp_path))
 
 
 def weights_by_epoch(losses, stage):

@@ -473,6 +473,17 @@ def test_a_fit_that_need_not_resume_is_not_told_so(tmp_path, caplog):
     assert "resume" not in caplog.text
 
 
+def test_one_byte_of_a_model_that_has_changed_is_noticed(tmp_path):
+    model = tmp_path / "model"
+    oddlog.fit([sessions_log(tmp_path / "a.log")], settings(), model=model)
+    path = model / "detector" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"detector/model\.safetensors: damaged"):
+        oddlog.load(model)
+
+
 @pytest.mark.parametrize("name", ["config.toml", "templates.json", "calibration.json"])
 def test_a_model_without_one_of_its_files_is_refused(tmp_path, name):
     oddlog.fit([sessions_log(tmp_path / "a.log")], settings(), model=tmp_path / "model")

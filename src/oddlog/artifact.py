@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,9 +23,12 @@ from oddlog.errors import ArtifactError
 FORMAT_VERSION = 1
 READABLE_VERSIONS = (1,)
 MANIFEST = "manifest.json"
+CONFIG = "config.toml"
+DIGESTS = "digests.json"
 MODEL_FILES = {
     MANIFEST,
-    "config.toml",
+    DIGESTS,
+    CONFIG,
     "templates.json",
     "endings.json",
     "calibration.json",
@@ -146,13 +150,20 @@ def read_json(path: Path) -> Any:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write named numpy arrays as safetensors, atomically."""
+    """Write named numpy arrays as safetensors, atomically.
+
+    Raises:
+        ArtifactError: There is no room for it, or another reason of the library's.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.tmp")
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, staging)
         staging.chmod(0o644)  # safetensors lets only the owner read
         staging.replace(path)
+    except SafetensorError as error:
+        staging.unlink(missing_ok=True)
+        raise ArtifactError(f"{path}: cannot write it: {error}") from None
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
@@ -168,6 +179,52 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: cannot read it: {error}; fit the model again") from None
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_digests(folder: Path) -> None:
+    """Write down what is in the files of a model folder, so that damage to any is noticed.
+
+    Left out are the two that are also for a person to read, and say themselves what they hold.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix(): path for path in files}
+    told = {name: file_digest(p) for name, p in named.items() if name not in (MANIFEST, CONFIG)}
+    write_json(folder / DIGESTS, told)
+
+
+def check_digests(folder: Path, under: str = "", but: str | None = None) -> None:
+    """Compare files of a model folder with what ``write_digests`` wrote down, if it did.
+
+    Args:
+        folder: The model folder.
+        under: How the names of the files to look at begin.
+        but: How the names of those to leave out begin.
+
+    Raises:
+        ArtifactError: One is not there, or is not what was written.
+    """
+    if not (folder / DIGESTS).exists():
+        return
+    digests = read_json(folder / DIGESTS)
+    if not isinstance(digests, dict):
+        raise ArtifactError(f"{folder / DIGESTS}: damaged: no digests; fit the model again")
+    for name, digest in digests.items():
+        if not name.startswith(under) or (but and name.startswith(but)):
+            continue
+        try:
+            found = file_digest(folder / name)
+        except OSError as error:
+            raise ArtifactError(f"{folder / name}: cannot read it: {error.strerror}") from None
+        if found != digest:
+            raise ArtifactError(
+                f"{folder / name}: damaged: not what was written there; fit the model again"
+            )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -235,11 +235,12 @@ def _save_checkpoint(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.tmp")
-    save_file(
-        {name: value.contiguous().cpu() for name, value in tensors.items()},
-        staging,
-        metadata={"state": json.dumps(asdict(state)), "identity": identity},
-    )
+    told = {"state": json.dumps(asdict(state)), "identity": identity}
+    try:
+        save_file({n: v.contiguous().cpu() for n, v in tensors.items()}, staging, metadata=told)
+    except SafetensorError as error:
+        staging.unlink(missing_ok=True)
+        raise ArtifactError(f"{path}: cannot write the checkpoint: {error}") from None
     staging.replace(path)
 
 

@@ -14,10 +14,13 @@ import polars as pl
 from oddlog.artifact import (
     FORMAT_VERSION,
     MANIFEST,
+    check_digests,
+    file_digest,
     kept_name,
     new_folder,
     read_json,
     read_manifest,
+    write_digests,
     write_json,
     write_text,
 )
@@ -27,7 +30,7 @@ from oddlog.datasets import attach_labels
 from oddlog.detectors import BASELINES, Detector, detector_class
 from oddlog.drain import Novelties, Templates
 from oddlog.endings import Silences
-from oddlog.errors import ArtifactError, LabelsError
+from oddlog.errors import ArtifactError, ConfigError, LabelsError
 from oddlog.evaluate import (
     RATES,
     ClassEvaluation,
@@ -45,6 +48,7 @@ from oddlog.pipeline.prepare import Preparation, read_sources, with_templates
 from oddlog.pipeline.result import Result, describe_calibration
 from oddlog.run import Progress, silent
 
+BASELINE_FILES = "baselines/"
 UNKNOWN_TEXT = "(template not known at fit time)"
 
 
@@ -97,6 +101,7 @@ class StoredJudges(Mapping[str, Judge]):
                     f"{self._folder}: another model was written there after this one was loaded; "
                     "load it again"
                 )
+            check_digests(self._folder, f"{BASELINE_FILES}{name}/")
             where = self._folder / "baselines" / name
             self._read[name] = Judge.load(where, name, self._device)
         return self._read[name]
@@ -162,6 +167,17 @@ class Pipeline:
     def calibration_note(self) -> str:
         """Say what the asked false-alarm rate amounts to with this many calibration sequences."""
         return describe_calibration(self.calibration)
+
+    def check_can_flag(self, false_alarm_rate: float | None = None) -> None:
+        """Refuse a rate at which no log could be flagged, whatever is in it.
+
+        Raises:
+            ConfigError: The calibration has too few sequences for it.
+        """
+        asked = self.calibration
+        asked = asked if false_alarm_rate is None else asked.at(false_alarm_rate)
+        if asked.n_missing():
+            raise ConfigError(describe_calibration(asked))
 
     def trimmed_note(self, model: str | Path) -> str | None:
         """Say how much was left out as suspected, and where in the model folder to look at it."""
@@ -314,6 +330,7 @@ class Pipeline:
             if "trimmed" in self.manifest:
                 clean.write_table(staging, self.trimmed)
             write_json(staging / MANIFEST, self.manifest)
+            write_digests(staging)
         return kept
 
     @classmethod
@@ -325,6 +342,7 @@ class Pipeline:
         """
         folder = Path(folder).absolute()
         manifest = read_manifest(folder)
+        check_digests(folder, but=BASELINE_FILES)
         where = folder / "config.toml"
         config = build_stored(PipelineConfig, read_toml(where), str(where))
         if config.window is None or config.detector != manifest.get("detector"):
@@ -378,9 +396,7 @@ def describe_source(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if str(source) == "-" or not path.is_file():
         return {"name": str(source)}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 def _classes(
