@@ -51,6 +51,13 @@ def test_the_missing_sequences_are_just_enough(alpha, n):
     assert np.isfinite(calibrate(np.zeros(n + missing), alpha).threshold())
 
 
+@given(st.integers(1, 20_000))
+def test_the_lowest_rate_flags_something_and_is_at_most_a_tenth_too_high(n):
+    lowest = calibrate(np.zeros(n)).lowest_rate()
+    assert calibrate(np.zeros(n)).n_missing(lowest) == 0
+    assert 1 / (n + 1) <= lowest <= 1.1 / (n + 1)
+
+
 @pytest.mark.parametrize(("alpha", "needed"), [(0.01, 99), (0.005, 199), (0.001, 999), (0.3, 3)])
 def test_known_rates_need_known_sizes(alpha, needed):
     assert calibrate([0.0], alpha).n_missing() == needed - 1

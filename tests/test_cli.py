@@ -258,6 +258,31 @@ def test_another_rate_can_be_asked_for(run, folder):
     assert "nothing can be flagged" in err
 
 
+def test_where_nothing_can_be_flagged_a_terminal_gets_what_scores_highest(run, folder, screen):
+    asked = ("--model", folder / "model", "--false-alarm-rate", "0.0001", "--top", "2")
+    run("score", folder / "today.log", *asked)
+    shown = screen.export_text()
+    assert "no verdict on 10 sequences; those that score highest, odd or not" in shown
+    assert shown.count("disk burns at req_1003") == shown.count("disk burns at req_1007") == 1
+    assert "nothing odd" not in shown
+
+
+def test_where_nothing_can_be_flagged_no_log_passes_the_check_for_anomalies(run, folder):
+    asked = ("--model", folder / "model", "--fail-on-anomaly", "--false-alarm-rate", "0.0001")
+    code, out, err = run("score", folder / "calm.log", *asked)
+    assert (code, out) == (1, "")
+    assert "nothing can be flagged" in err
+    assert "--false-alarm-rate 0.00" in err
+
+
+def test_a_terminal_is_told_which_templates_are_unknown(run, folder, screen):
+    run("score", folder / "today.log", "--model", folder / "model")
+    shown = screen.export_text()
+    assert shown.endswith(
+        "unknown at fit time, by sequences that hold it\n        2 | disk burns at <ID>\n"
+    )
+
+
 def test_a_log_that_has_drifted_is_told_of(run, folder, tmp_path):
     (tmp_path / "new.log").write_text(sessions(200, odd=range(0, 200, 4)))
     _, _, err = run("score", tmp_path / "new.log", "--model", folder / "model")

@@ -123,6 +123,26 @@ def test_another_rate_flags_as_a_result_at_that_rate(folder, fitted):
     assert found.flags.sum() == pipeline.score([log]).at(0.5).flags.sum()
 
 
+@pytest.mark.parametrize("part_events", [150, 10_000])
+def test_where_nothing_can_be_flagged_the_highest_scores_are_told(part_events, folder, fitted):
+    pipeline = fitted("session,max=4")
+    log = write_log(folder / "new.log", 120, 2)
+    wanted = Wanted(explain=True, false_alarm_rate=1e-6, n_highest=4)
+    found = score_log(pipeline, [log], wanted, part_events=part_events)
+    whole = pipeline.score([log]).at(1e-6)
+    expected = whole.verdicts(explain=True, chosen=whole.highest(4))
+    assert found.table["score"].to_list() == expected["score"].to_list()
+    assert found.table["culprits"].list.len().min() > 0
+    assert not found.table["flagged"].any()
+
+
+def test_what_scores_highest_is_told_only_where_nothing_can_be_flagged(folder, fitted):
+    pipeline = fitted("session,max=4")
+    log = write_log(folder / "new.log", 120, 2)
+    found = score_log(pipeline, [log], Wanted(n_highest=1))
+    assert found.table.height == found.flags.sum() > 1
+
+
 def test_parts_of_a_log_that_is_too_large_are_small_and_leave_nothing_behind(
     folder, fitted, tmp_path
 ):

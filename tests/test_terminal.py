@@ -9,6 +9,7 @@ from hypothesis import given
 from rich.cells import cell_len
 from rich.console import Console
 
+from oddlog.drift import Unknown, UnknownTemplate
 from oddlog.evaluate import ClassRecall, Estimate, evaluate
 from oddlog.run import silent
 from oddlog.terminal import (
@@ -22,6 +23,7 @@ from oddlog.terminal import (
     show_notes,
     show_recall_by_class,
     show_templates,
+    show_unknown,
     show_verdicts,
 )
 
@@ -59,6 +61,7 @@ def record(*culprits, **changes):
         "key": "req_1",
         "score": 9.0,
         "p_value": 0.001,
+        "flagged": True,
         "n_events": 30,
         "source": "a.log",
         "n_sources": 1,
@@ -108,6 +111,29 @@ def test_wide_characters_count_for_two_cells():
 
 def test_nothing_odd_is_good_news(console):
     assert shown(console) == "nothing odd in 1,000 sequences\n"
+
+
+def test_no_sequences_are_no_news(console):
+    show_verdicts(console, [], n_shown=10, n_sequences=0)
+    assert text_of(console) == "nothing was judged: there are no sequences\n"
+
+
+def test_what_could_not_be_flagged_is_not_called_odd(console):
+    told = shown(console, record(flagged=False))
+    assert told.startswith("no verdict on 1,000 sequences; those that score highest, odd or not")
+
+
+def test_more_unknown_templates_than_fit_are_counted(console):
+    templates = tuple(UnknownTemplate(-i, 9, 10 - i, f"novelty {i}") for i in range(1, 8))
+    show_unknown(console, Unknown(100, 63, 9, 40, templates))
+    lines = text_of(console).splitlines()
+    assert lines[2] == "        9 | novelty 1"
+    assert lines[-2:] == ["        5 | novelty 5", "          ... and 35 more"]
+
+
+def test_a_log_without_unknown_templates_needs_no_list(console):
+    show_unknown(console, Unknown(100, 0, 0, 0, ()))
+    assert text_of(console) == ""
 
 
 def test_a_verdict_says_what_was_odd_where_and_what_was_expected(console):

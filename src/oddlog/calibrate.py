@@ -119,6 +119,17 @@ class Calibration:
         """
         return max(n_needed(self._rate(alpha)) - len(self), 0)
 
+    def lowest_rate(self) -> float:
+        """Return the lowest rate at which anything can be flagged, rounded up to two digits.
+
+        Example:
+            >>> Calibration(np.arange(52.0)).lowest_rate()
+            0.019
+        """
+        lowest = 1 / (len(self) + 1)
+        digits = 1 - math.floor(math.log10(lowest))
+        return round(math.ceil(round(lowest * 10**digits, 6)) / 10**digits, digits)
+
     def interval(self, alpha: float | None = None, confidence: float = 0.95) -> tuple[float, float]:
         """Return the range in which this calibration's own false-alarm rate lies.
 

@@ -296,12 +296,14 @@ def score(
     shown = console.is_terminal and not all and out is None
     with terminal.progress_bars(notes) as progress:
         pipeline = oddlog.load(model, device)
+        if fail_on_anomaly:
+            pipeline.check_can_flag(false_alarm_rate)
         if out is not None and out.suffix in REPORT:
             found = pipeline.score(logs, format=format, progress=progress)
             found = found if false_alarm_rate is None else found.at(false_alarm_rate)
             found.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
         else:
-            wanted = Wanted(all, explain or shown, false_alarm_rate)
+            wanted = Wanted(all, explain or shown, false_alarm_rate, top if shown else 0)
             found = score_log(pipeline, logs, wanted, format=format, progress=progress)
     terminal.show_notes(notes, found.lines())
     if warning := found.drift.warning:
@@ -323,6 +325,7 @@ def _show_verdicts(found: Verdicts, out: Path | None, console: Console | None, t
     elif console is not None:
         records = list(found.records())
         terminal.show_verdicts(console, records, n_shown=top, n_sequences=len(found))
+        terminal.show_unknown(console, found.drift.unknown)
     else:
         print_json_lines(found.records())
 
@@ -392,21 +395,10 @@ def export(
 def detectors() -> None:
     """List the detectors and their settings."""
     from oddlog import terminal
-    from oddlog.detectors import DETECTORS, detector_class
-    from oddlog.errors import ConfigError
+    from oddlog.detectors import DETECTORS, describe
 
     _, console = _consoles()
-    rows = []
-    for name in DETECTORS:
-        try:
-            cls = detector_class(name)
-            settings = cls.Config().model_dump()
-        except ConfigError as error:
-            rows.append({"detector": name, "missing": str(error)})
-            continue
-        about = (cls.__doc__ or "").strip().splitlines()[0]
-        rows.append({"detector": name, "learns_from": cls.learns_from, "causal": cls.causal,
-                     "about": about, "settings": settings})  # fmt: skip
+    rows = [describe(name) for name in DETECTORS]
     if console.is_terminal:
         terminal.show_detectors(console, rows)
     else:

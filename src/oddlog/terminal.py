@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from oddlog.drift import Unknown
 from oddlog.evaluate import (
     RATES,
     ClassEvaluation,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 MIN_LINE = 20
 N_CULPRITS = 3
 N_EXPECTED = 3
+N_UNKNOWN = 5
 SECONDS = 19  # characters of an ISO 8601 time up to its seconds
 TIME_OF_DAY = slice(11, SECONDS)
 
@@ -118,19 +120,40 @@ def show_next(console: Console, command: str) -> None:
 def show_verdicts(
     console: Console, records: Sequence[Mapping[str, Any]], *, n_shown: int, n_sequences: int
 ) -> None:
-    """Print the flagged sequences, worst first, each with its culprits and what was expected."""
+    """Print sequences, worst first, each with its culprits and what was expected.
+
+    They are those flagged, or where nothing can be flagged, those that score highest.
+    """
+    if not n_sequences:
+        console.print(Text("nothing was judged: there are no sequences", style="yellow"))
+        return
     if not records:
         console.print(Text(f"nothing odd in {n_sequences:,} sequences", style="green"))
         return
-    console.print(
-        Text(f"{len(records):,} of {n_sequences:,} sequences are odd, worst first", style="bold")
-    )
+    if records[0]["flagged"]:
+        told = f"{len(records):,} of {n_sequences:,} sequences are odd, worst first"
+    else:
+        told = f"no verdict on {n_sequences:,} sequences; those that score highest, odd or not"
+    console.print(Text(told, style="bold"))
     for number, record in enumerate(records[:n_shown], start=1):
         console.print()
         _show_verdict(console, number, record)
     if len(records) > n_shown:
         rest = len(records) - n_shown
         console.print(Text(f"\n... and {rest:,} more; --out FILE.jsonl keeps them all", "dim"))
+
+
+def show_unknown(console: Console, unknown: Unknown) -> None:
+    """Print templates that were not known at fit time, those in the most sequences first."""
+    if not unknown.templates:
+        return
+    console.print(Text("\nunknown at fit time, by sequences that hold it", style="bold"))
+    width = max(MIN_LINE, console.width - 12)
+    for found in unknown.templates[:N_UNKNOWN]:
+        text = shorten(found.text, width)
+        console.print(Text.assemble((f"{found.n_sequences:>9,} | ", "cyan"), text), soft_wrap=True)
+    if (rest := unknown.n_templates - N_UNKNOWN) > 0:
+        console.print(Text(f"          ... and {rest:,} more", "dim"))
 
 
 def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> None:

@@ -177,3 +177,19 @@ def reads_text(detector: Detector) -> bool:
     members = getattr(detector.config, "members", ())
     kinds = (type(detector), *map(detector_class, members))
     return any(getattr(kind, "reads_messages", False) for kind in kinds)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what a person may want to know of a detector, ready for JSON.
+
+    Keys: detector, learns_from, causal, about, settings with their defaults; detector and missing,
+    which says what to install, where that is not there.
+    """
+    try:
+        cls = detector_class(name)
+        settings = cls.Config().model_dump()
+    except ConfigError as error:
+        return {"detector": name, "missing": str(error)}
+    about = (cls.__doc__ or "").strip().splitlines()[0]
+    told = {"learns_from": cls.learns_from, "causal": cls.causal, "about": about}
+    return {"detector": name, **told, "settings": settings}

@@ -137,24 +137,36 @@ class Result:
         explanations = self.detector.explain(chosen) if len(chosen) else []
         return culprit_records(explanations, chosen, self.text_of)
 
-    def verdicts(self, *, every: bool = False, explain: bool = False) -> pl.DataFrame:
+    def highest(self, n: int) -> NDArray[np.int64]:
+        """Return the numbers of the n sequences that score highest, flagged or not."""
+        return worst_first(self.scores.sequence, np.ones(len(self), dtype=bool))[:n]
+
+    def verdicts(
+        self,
+        *,
+        every: bool = False,
+        explain: bool = False,
+        chosen: NDArray[np.integer] | None = None,
+    ) -> pl.DataFrame:
         """Return rows of ``table``: those of the flagged sequences, worst first.
 
         Args:
             every: All sequences in the order of the log, not only the flagged ones.
-            explain: Add ``culprits``, a list of structs; null for sequences that are not flagged.
+            explain: Add ``culprits``, a list of structs; null for those of ``every`` that are not
+                flagged.
+            chosen: Numbers of the sequences to tell of in place of the flagged ones.
         """
-        flagged = self.flagged()
-        index = np.arange(len(self)) if every else flagged
+        explained = self.flagged() if chosen is None else chosen
+        index = np.arange(len(self)) if every else explained
         table = self.table()[index]
         if not explain:
             return table
         culprits: list[list[dict[str, Any]] | None] = [None] * len(self)
-        for row, found in zip(flagged.tolist(), self.explain(flagged), strict=True):
+        for row, found in zip(explained.tolist(), self.explain(explained), strict=True):
             culprits[row] = found
         dtype = pl.List(pl.Struct(CULPRIT_COLUMNS))
-        chosen = pl.Series("culprits", [culprits[row] for row in index.tolist()], dtype=dtype)
-        return table.with_columns(chosen)
+        column = pl.Series("culprits", [culprits[row] for row in index.tolist()], dtype=dtype)
+        return table.with_columns(column)
 
     def records(self, *, every: bool = False, explain: bool = False) -> list[dict[str, Any]]:
         """Return ``verdicts`` as one JSON-ready mapping per row, times as ISO 8601.
@@ -226,7 +238,8 @@ def describe_calibration(calibration: Calibration) -> str:
     if missing := calibration.n_missing():
         return (
             f"{n:,} calibration sequences are too few for a false-alarm rate of {asked:.2%}: "
-            f"nothing can be flagged; give {missing:,} more, or ask for a higher rate"
+            f"nothing can be flagged; give {missing:,} more, or ask for a higher rate: "
+            f"--false-alarm-rate {calibration.lowest_rate():g} or more"
         )
     low, high = calibration.interval()
     told = (

@@ -43,11 +43,14 @@ class Wanted:
         every: All sequences in the order of the log, not only the flagged ones, worst first.
         explain: Name the culprits of those flagged.
         false_alarm_rate: Another rate than the model was fitted for.
+        n_highest: Where the calibration has too few sequences for anything to be flagged, tell of
+            as many that score highest instead.
     """
 
     every: bool = False
     explain: bool = False
     false_alarm_rate: float | None = None
+    n_highest: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +201,11 @@ class _Told:
 
     @classmethod
     def of(cls, result: Result, wanted: Wanted, sources: dict[str, int]) -> _Told:
-        rows = result.verdicts(every=wanted.every, explain=wanted.explain)
-        number = np.arange(len(result)) if wanted.every else result.flagged()
+        chosen = result.flagged()
+        if wanted.n_highest and result.calibration.n_missing():
+            chosen = result.highest(wanted.n_highest)
+        rows = result.verdicts(every=wanted.every, explain=wanted.explain, chosen=chosen)
+        number = np.arange(len(result)) if wanted.every else chosen
         order = _order(result.sequences, sources)
         known = {"score": result.scores.sequence, "flagged": result.flags}
         return cls(
@@ -241,7 +247,7 @@ class _Found:
         sequences = sequences[self._in_order(sequences)]
         scores, flags = sequences["score"].to_numpy(), sequences["flagged"].to_numpy()
         return Verdicts(
-            table=self._table(),
+            table=self._table(calibration),
             scores=scores,
             flags=flags,
             drift=drift_of(
@@ -255,11 +261,13 @@ class _Found:
             notes=(*notes, *caveats(sequences.height, calibration)),
         )
 
-    def _table(self) -> pl.DataFrame:
+    def _table(self, calibration: Calibration) -> pl.DataFrame:
         table = pl.concat(self._tables)
         table = table[self._in_order(table)]
         if not self._wanted.every:
             table = table[np.argsort(-table["score"].to_numpy(), kind="stable")]
+            if self._wanted.n_highest and calibration.n_missing():
+                table = table.head(self._wanted.n_highest)
         return table.drop("_begun", "_source", "_line")
 
     def _in_order(self, table: pl.DataFrame) -> NDArray[np.integer]:
