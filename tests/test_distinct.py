@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oddlog.distinct import Grams, batch_ranges, find_distinct, find_pasts, number_rows, share_pasts
+from oddlog.distinct import (
+    MOST_PADDING,
+    SPARED,
+    Grams,
+    batch_ranges,
+    find_distinct,
+    find_pasts,
+    number_rows,
+    share_pasts,
+)
 from oddlog.encode import END, PAD, Chunks
 
 strings = st.lists(st.lists(st.integers(5, 8), min_size=1, max_size=5), min_size=1, max_size=20)
@@ -99,6 +108,32 @@ def test_no_batch_had_room_for_the_next_string(lengths, max_tokens):
     for batch in batch_ranges(lengths, max_tokens):
         if batch.stop < len(lengths):
             assert (batch.stop + 1 - batch.start) * lengths[batch.stop] > max_tokens
+
+
+def test_a_batch_ends_where_a_longer_string_would_pad_more_than_a_tenth_of_it():
+    lengths = np.array([10] * 20 + [40] * 20)
+    assert list(batch_ranges(lengths, 10_000)) == [slice(0, 20), slice(20, 40)]
+
+
+def test_a_batch_goes_on_where_padding_costs_less_than_another_batch():
+    assert list(batch_ranges(np.array([2, 2, 34]), 10_000)) == [slice(0, 3)]
+    assert list(batch_ranges(np.array([2, 2, 35]), 10_000)) == [slice(0, 2), slice(2, 3)]
+
+
+def test_where_nothing_is_padded_only_the_size_counts():
+    lengths = np.array([10] * 20 + [40] * 20)
+    assert list(batch_ranges(lengths, 10_000, most_padding=1.0)) == [slice(0, 40)]
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=80).map(sorted).map(np.array),
+    st.integers(1, 5000),
+)
+def test_no_batch_is_padded_by_more_than_a_tenth_and_what_another_batch_costs(lengths, most):
+    for batch in batch_ranges(lengths, most):
+        part = lengths[batch]
+        padded = len(part) * part.max()
+        assert padded - part.sum() <= max(SPARED, MOST_PADDING * padded)
 
 
 @given(strings, st.integers(1, 6))

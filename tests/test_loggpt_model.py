@@ -271,12 +271,19 @@ def test_a_batch_within_the_bound_is_left_whole(monkeypatch):
 @pytest.mark.parametrize(("bound", "rows"), [(11, [2, 1]), (4, [1, 1, 1]), (1, [1, 1, 1])])
 def test_a_larger_batch_is_cut_by_rows_within_the_bound(monkeypatch, bound, rows):
     monkeypatch.setattr(model, "TRAINING_TOKENS", bound)
-    batch = batch_of(torch.arange(12).reshape(3, 4))
+    batch = batch_of(torch.arange(1, 13).reshape(3, 4))
     pieces = [piece for piece, _ in cut_into_pieces(batch)]
     assert [len(piece.tokens) for piece in pieces] == rows
     for name in ("tokens", "inputs", "weights"):
         joined = torch.cat([getattr(piece, name) for piece in pieces])
         assert torch.equal(joined, getattr(batch, name))
+
+
+def test_a_batch_of_two_lengths_is_cut_where_padding_would_be_more_than_a_tenth():
+    tokens = torch.full((12, 40), END)
+    tokens[:6, 10:] = PAD
+    (short, _), (long, _) = cut_into_pieces(batch_of(tokens))
+    assert (short.tokens.shape, long.tokens.shape) == ((6, 10), (6, 40))
 
 
 @given(padded(), st.integers(1, 40))

@@ -2,12 +2,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oddlog.distinct import find_distinct
 from oddlog.encode import PAD, Chunks
-from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.batches import pad, pieces_by_length, shuffled_batches
 
 strings = st.lists(st.lists(st.integers(5, 8), min_size=1, max_size=5), min_size=1, max_size=20)
 rising = st.lists(st.integers(1, 30), max_size=30).map(lambda lengths: np.array(sorted(lengths)))
@@ -61,3 +62,22 @@ def test_batches_of_an_epoch_are_those_of_its_generator():
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
     assert sorted(map(sorted, drawn[0])) != sorted(map(sorted, drawn[2]))
+
+
+def test_a_batch_that_is_one_piece_keeps_its_order():
+    (rows,) = pieces_by_length(torch.tensor([3, 1, 2]), 100)
+    assert rows.tolist() == [0, 1, 2]
+
+
+def test_pieces_hold_rows_of_nearly_one_length_shortest_first():
+    pieces = pieces_by_length(torch.tensor([40, 10, 40, 10, 10]), 1000)
+    assert [rows.tolist() for rows in pieces] == [[1, 3, 4], [0, 2]]
+
+
+@given(rising.filter(len), st.integers(1, 60), st.integers(0, 5))
+def test_every_row_is_in_one_piece_within_the_size(lengths, most, seed):
+    mixed = torch.from_numpy(np.random.default_rng(seed).permutation(lengths))
+    pieces = pieces_by_length(mixed, most)
+    assert sorted(torch.cat(pieces).tolist()) == list(range(len(lengths)))
+    for rows in pieces:
+        assert len(rows) == 1 or len(rows) * int(mixed[rows].max()) <= most

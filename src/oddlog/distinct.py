@@ -96,15 +96,36 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return (values ^ (values >> _SHIFT)) * np.uint64(0xBF58476D1CE4E5B9)
 
 
-def batch_ranges(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[slice]:
+MOST_PADDING = 0.1
+"""Share of a batch that may be padding."""
+SPARED = 64
+"""Padding that costs no more than another batch would."""
+
+
+def batch_ranges(
+    lengths: NDArray[np.int64], max_tokens: int, most_padding: float = MOST_PADDING
+) -> Iterator[slice]:
     """Yield runs of strings of rising length whose padded size stays within ``max_tokens``.
 
-    A single string longer than that is a batch of its own.
+    A single string longer than that is a batch of its own. A run ends, too, where the next string
+    would make more of it padding than ``most_padding``, and more than ``SPARED`` tokens: 900
+    distinct sessions of HDFS in one batch were a third padding.
+
+    Args:
+        lengths: (n,) rising.
+        max_tokens: Padded size of a batch, at most.
+        most_padding: Share; 1 where nothing is padded.
     """
+    sizes = lengths.tolist()
     begin = 0
-    while begin < len(lengths):
-        end = begin + 1
-        while end < len(lengths) and (end + 1 - begin) * lengths[end] <= max_tokens:
+    while begin < len(sizes):
+        end, filled = begin + 1, sizes[begin]
+        while end < len(sizes):
+            padded = (end + 1 - begin) * sizes[end]
+            padding = padded - filled - sizes[end]
+            if padded > max_tokens or padding > max(SPARED, most_padding * padded):
+                break
+            filled += sizes[end]
             end += 1
         yield slice(begin, end)
         begin = end

@@ -1,4 +1,4 @@
-"""Distinct token strings to padded batches: neighbours in length together."""
+"""Token strings to padded batches and pieces of them: neighbours in length together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oddlog.distinct import Distinct
+from oddlog.distinct import Distinct, batch_ranges
 from oddlog.encode import PAD
 
 
@@ -38,3 +38,22 @@ def shuffled_batches(
     order = np.lexsort((generator.random(len(lengths)), lengths))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def pieces_by_length(lengths: torch.Tensor, max_tokens: int) -> list[torch.Tensor]:
+    """Cut the rows of a padded batch into pieces within the bounds of ``batch_ranges``.
+
+    The gradients of a batch's pieces add up to those of the batch, so that neither memory nor
+    padding asks for another batch.
+
+    Args:
+        lengths: (B,) of the strings.
+        max_tokens: Padded size of a piece, at most, unless it is one row.
+
+    Returns:
+        The numbers of the rows of each piece, by rising length; of a batch that is one piece, in
+        their order.
+    """
+    order = torch.argsort(lengths, stable=True)
+    found = [order[part] for part in batch_ranges(lengths[order].cpu().numpy(), max_tokens)]
+    return found if len(found) != 1 else [torch.arange(len(lengths), device=lengths.device)]

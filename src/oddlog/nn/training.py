@@ -170,6 +170,7 @@ def _train_epoch(
 ) -> float:
     model.train()
     generator = seed_torch(run.seed, epoch)
+    trained = list(_trained(model).values())
     total = 0.0
     for number, batch in enumerate(task.batches(generator)):
         step = epoch * task.n_batches + number
@@ -181,7 +182,7 @@ def _train_epoch(
             loss.backward()
             total += loss.item()
         if stage.clip:
-            nn.utils.clip_grad_norm_(_trained(model).values(), stage.clip)
+            nn.utils.clip_grad_norm_(trained, stage.clip)
         optimizer.step()
         run.progress(stage.name, step + 1, stage.epochs * task.n_batches)
     return total / max(task.n_batches, 1)

@@ -157,7 +157,7 @@ def read(network: NextKey, strings: Distinct, window: int, n_expected: int = 0) 
     The windows of at most ``BLOCK_TOKENS`` are looked at together: memory stays bounded.
     """
     found = Read.nothing(len(strings.tokens), min(n_expected, network.head.out_features))
-    for batch in batch_ranges(strings.lengths, BLOCK_TOKENS):
+    for batch in batch_ranges(strings.lengths, BLOCK_TOKENS, most_padding=1.0):
         offsets = strings.offsets[batch.start : batch.stop + 1]
         span = slice(offsets[0], offsets[-1])
         pasts = find_pasts(strings.tokens[span], offsets - offsets[0], window + 1)

@@ -22,7 +22,7 @@ from oddlog.detectors.gpt2_classifier.config import GPT2ClassifierConfig
 from oddlog.detectors.gpt2_classifier.loss import losses_if
 from oddlog.distinct import Distinct, batch_ranges
 from oddlog.encode import BEGIN, END, HIDDEN, UNKNOWN
-from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.batches import pad, pieces_by_length, shuffled_batches
 from oddlog.nn.gpt2 import GPT2, STD, Sizes
 from oddlog.nn.strings import Encoded
 from oddlog.nn.training import Stage, Task
@@ -175,6 +175,11 @@ class Batch:
         """Return the batch on a device."""
         return Batch(self.tokens.to(device), self.lengths.to(device), self.targets.to(device))
 
+    def rows(self, rows: Tensor) -> Batch:
+        """Return some of its strings, cut to the longest of them."""
+        lengths = self.lengths[rows]
+        return Batch(self.tokens[rows, : int(lengths.max())], lengths, self.targets[rows])
+
 
 def hide_some(batch: Batch, config: GPT2ClassifierConfig, generator: torch.Generator) -> Batch:
     """Return a batch of keys with a few events shown as unknown, and a few marks not shown.
@@ -199,17 +204,19 @@ def class_loss(model: Classifier, batch: Batch, gamma: float) -> Tensor:
 
 
 def cut_into_pieces(batch: Batch, width: int) -> list[tuple[Batch, float]]:
-    """Cut a batch by rows so that memory stays in bounds: pieces, each with its share of the loss.
+    """Cut a batch by rows so that memory and padding stay in bounds; see ``pieces_by_length``.
 
     Args:
         batch: The batch.
         width: Of the network.
+
+    Returns:
+        The pieces, each with its share of the loss.
     """
-    n, longest = batch.tokens.shape
-    n_rows = max(1, TRAINING_CELLS // width // longest)
-    rows = [slice(first, first + n_rows) for first in range(0, n, n_rows)]
-    pieces = [Batch(batch.tokens[r], batch.lengths[r], batch.targets[r]) for r in rows]
-    return [(piece, len(piece.lengths) / n) for piece in pieces]
+    pieces = pieces_by_length(batch.lengths, TRAINING_CELLS // width)
+    if len(pieces) == 1:
+        return [(batch, 1.0)]
+    return [(batch.rows(rows), len(rows) / len(batch.lengths)) for rows in pieces]
 
 
 def make_stage(n_shown: float, config: GPT2ClassifierConfig) -> tuple[Stage, int]:

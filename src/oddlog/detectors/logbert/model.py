@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from oddlog.detectors.logbert.config import LogBERTConfig
 from oddlog.distinct import Distinct, batch_ranges
 from oddlog.encode import END, FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN, Vocabulary
-from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.batches import pad, pieces_by_length, shuffled_batches
 from oddlog.nn.bert import BERT, Sizes
 from oddlog.nn.export import MARKS, Graph
 from oddlog.nn.ranks import surprise_and_rank
@@ -264,9 +264,14 @@ class Batch:
         """Return the batch on a device."""
         return Batch(*(value.to(device) for value in vars(self).values()))
 
-    def rows(self, rows: slice) -> Batch:
-        """Return some of its strings."""
-        return Batch(*(value[rows] for value in vars(self).values()))
+    def rows(self, rows: Tensor, longest: int) -> Batch:
+        """Return some of its strings, cut to the longest of them."""
+        return Batch(
+            self.tokens[rows, :longest],
+            self.inputs[rows, :longest],
+            self.masked[rows, :longest],
+            self.weights[rows],
+        )
 
 
 def loss_of(model: BERT, batch: Batch, centre: Tensor, alpha: float) -> Tensor:
@@ -413,16 +418,17 @@ def centre_of(model: BERT, strings: Distinct, weights: NDArray[np.float32], pass
 
 
 def cut_into_pieces(batch: Batch) -> list[tuple[Batch, float]]:
-    """Cut a batch by rows so that no piece has more than ``TRAINING_TOKENS``, if one row has not.
+    """Cut a batch by rows so that memory and padding stay in bounds; see ``pieces_by_length``.
 
     Returns:
         The pieces, each with its share of the weight of all masked tokens.
     """
-    n, longest = batch.tokens.shape
-    n_rows = max(1, TRAINING_TOKENS // longest)
-    if n <= n_rows:
+    lengths = (batch.tokens != PAD).sum(dim=1)
+    pieces = pieces_by_length(lengths, TRAINING_TOKENS)
+    if len(pieces) == 1:
         return [(batch, 1.0)]
     mass = batch.weights * batch.masked.sum(dim=1)
     share = mass / mass.sum().clamp(min=1e-12)
-    rows = [slice(first, first + n_rows) for first in range(0, n, n_rows)]
-    return [(batch.rows(r), share[r].sum().item()) for r in rows]
+    return [
+        (batch.rows(rows, int(lengths[rows].max())), share[rows].sum().item()) for rows in pieces
+    ]

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from oddlog.detectors.loggpt.config import LogGPTConfig
 from oddlog.distinct import Distinct, batch_ranges, share_pasts
 from oddlog.encode import FIRST_CANDIDATE, HIDDEN, PAD, UNKNOWN, Vocabulary
-from oddlog.nn.batches import pad, shuffled_batches
+from oddlog.nn.batches import pad, pieces_by_length, shuffled_batches
 from oddlog.nn.export import MARKS, Graph
 from oddlog.nn.gpt2 import GPT2, Sizes
 from oddlog.nn.ranks import surprise_and_rank
@@ -201,6 +201,14 @@ class Batch:
         """Return the batch on a device."""
         return Batch(self.tokens.to(device), self.inputs.to(device), self.weights.to(device))
 
+    def rows(self, rows: Tensor, longest: int) -> Batch:
+        """Return some of its strings, cut to the longest of them."""
+        return Batch(
+            self.tokens[rows, :longest],
+            self.inputs[rows, :longest],
+            self.weights[rows, :longest],
+        )
+
 
 def next_event_loss(model: LanguageModel, batch: Batch) -> Tensor:
     """Return the weighted mean of -log p(next token | past) over the known targets, in nats."""
@@ -213,22 +221,20 @@ def next_event_loss(model: LanguageModel, batch: Batch) -> Tensor:
 
 
 def cut_into_pieces(batch: Batch) -> list[tuple[Batch, float]]:
-    """Cut a batch by rows so that no piece has more than ``TRAINING_TOKENS``, if one row has not.
+    """Cut a batch by rows so that memory and padding stay in bounds; see ``pieces_by_length``.
 
     Returns:
         The pieces, each with its share of the weight of all targets: the weighted sum of their
         losses is the loss of the batch.
     """
-    n, longest = batch.tokens.shape
-    n_rows = max(1, TRAINING_TOKENS // longest)
-    if n <= n_rows:
+    lengths = (batch.tokens != PAD).sum(dim=1)
+    pieces = pieces_by_length(lengths, TRAINING_TOKENS)
+    if len(pieces) == 1:
         return [(batch, 1.0)]
     targets = batch.weights[:, 1:] * (batch.tokens[:, 1:] >= FIRST_CANDIDATE)
     share = targets.sum(dim=1) / targets.sum().clamp(min=1e-12)  # (B,)
-    rows = [slice(first, first + n_rows) for first in range(0, n, n_rows)]
     return [
-        (Batch(batch.tokens[r], batch.inputs[r], batch.weights[r]), share[r].sum().item())
-        for r in rows
+        (batch.rows(rows, int(lengths[rows].max())), share[rows].sum().item()) for rows in pieces
     ]
 
 
