@@ -114,12 +114,18 @@ def take(strings: Distinct, index: NDArray) -> Distinct:
 
 
 def transformer_operations(
-    sizes: Any, lengths: NDArray[np.int64], n_outputs: int, *, causal: bool
+    sizes: Any, lengths: NDArray[np.int64], n_outputs: float, *, causal: bool
 ) -> float:
     """Count what strings ask of a transformer: two for each weight of a matrix and token."""
     matrices = sizes.layers * (4 * sizes.width**2 + 2 * sizes.width * sizes.inner)
     attention = 4 * sizes.layers * sizes.width * (lengths**2 / (2 if causal else 1)).sum()
     return float(2 * lengths.sum() * (matrices + sizes.width * n_outputs) + attention)
+
+
+def lstm_operations(network: deeplog.NextKey, n_windows: int, window: int) -> float:
+    """Count what windows ask of DeepLog's network."""
+    weights = window * sum(w.numel() for w in network.lstm.parameters() if w.ndim == 2)
+    return 2.0 * n_windows * (weights + network.head.weight.numel())
 
 
 def subjects(data: str) -> list[Subject]:
@@ -177,13 +183,12 @@ def _deeplog(strings: Distinct, vocabulary: Vocabulary) -> Subject:
     network = deeplog.new_network(config, vocabulary.size, CPU)
     rows = find_pasts(strings.tokens, strings.offsets, config.window).rows
     starts = range(0, len(rows), WINDOWS_AT_ONCE)
-    weights = config.window * sum(w.numel() for w in network.lstm.parameters() if w.ndim == 2)
     return Subject(
         "deeplog",
         deeplog.export_graph(network, config.window, vocabulary),
         [(torch.from_numpy(rows[i : i + WINDOWS_AT_ONCE]),) for i in starts],
         len(strings.tokens),
-        2.0 * len(rows) * (weights + network.head.weight.numel()),
+        lstm_operations(network, len(rows), config.window),
     )
 
 
