@@ -19,6 +19,7 @@ what is there is not measured again (``--again`` does).
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -27,7 +28,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from textwrap import fill
 from typing import Any
 
@@ -123,9 +123,9 @@ class Meter:
             self._read[place] += value
 
 
-def listen(meter: Meter, detector: str, config: Any) -> None:
-    """Let a meter count every batch that a network is trained on."""
-    from inference import lstm_operations, transformer_operations
+def listen(meter: Meter, detector: str, config: Any) -> Any:
+    """Let a meter count every batch that a network is trained on; return what ends it."""
+    from networks import lstm_operations, transformer_operations
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     from oddlog.detectors.deeplog.model import NextKey
@@ -154,7 +154,7 @@ def listen(meter: Meter, detector: str, config: Any) -> None:
         )
         meter.reads(tokens.numel(), int(lengths.sum()), operations)
 
-    register_module_forward_pre_hook(hook)
+    return register_module_forward_pre_hook(hook)
 
 
 def draw(detector: str) -> list[Any]:
@@ -173,10 +173,23 @@ def draw(detector: str) -> list[Any]:
     return parts if labelled else [part.without_labels() for part in parts]
 
 
+def resident(name: str) -> float:
+    """Return a figure of this process's memory in MiB: "VmHWM" its peak, "VmRSS" what it is now."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(name)) / 1024
+
+
+def forget_peak() -> float:
+    """Let the peak of memory begin anew, as reading the data took more; return what it is now."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return resident("VmRSS")
+
+
 def measure(detector: str, threads: int) -> Record:
     """Fit a detector in this process, and return its record."""
     import torch
-    from inference import peak
+    from networks import peak
 
     from oddlog import Run
     from oddlog.bench.work import new_detector
@@ -185,7 +198,7 @@ def measure(detector: str, threads: int) -> Record:
     load = os.getloadavg()[0]
     train, valid = draw(detector)
     fitted: Any = new_detector(detector, [])
-    before_mb = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    before_mb = forget_peak()
     meter = Meter()
     listen(meter, detector, fitted.config)
     limit = peak()
@@ -202,7 +215,7 @@ def measure(detector: str, threads: int) -> Record:
         "wall_s": time.monotonic() - wall,
         "load": load,
         "before_mb": before_mb,
-        "peak_mb": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": resident("VmHWM"),
         "limit": max(limit, peak()),
         "stages": [asdict(stage) for stage in meter.stages.values()],
         "machine": platform.machine(),

@@ -1,0 +1,136 @@
+"""The scripts that measure how fast networks learn and score."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oddlog import Run, Sequences
+from oddlog.bench.work import new_detector
+from oddlog.distinct import find_distinct
+from oddlog.encode import BEGIN, END, FIRST_CANDIDATE, Chunks
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ONE, TWO = FIRST_CANDIDATE + 1, FIRST_CANDIDATE + 2
+SESSIONS = Sequences.from_ids([[1, 2, 3, 1], [1, 2, 3], [2, 2], [3, 1, 1]] * 4)
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Return a function that imports one of the scripts."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def training(benchmark):
+    return benchmark("training")
+
+
+@pytest.fixture
+def inference(benchmark):
+    return benchmark("inference")
+
+
+@pytest.fixture
+def networks(benchmark):
+    return benchmark("networks")
+
+
+def strings_of(*lists):
+    sizes = np.array([len(item) for item in lists], dtype=np.int64)
+    flat = np.array([token for item in lists for token in item], dtype=np.int64)
+    return find_distinct(flat, Chunks(np.cumsum(sizes) - sizes, sizes, np.zeros_like(sizes)))
+
+
+def test_a_meter_keeps_what_the_best_epoch_took(training, monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 4.0, 6.0])  # start; step, epoch; step, epoch
+    monkeypatch.setattr(training.time, "process_time", lambda: next(clock))
+    meter = training.Meter()
+    meter.start()
+    for number, loss in ((1, 0.5), (2, 0.7)):
+        meter.reads(10, 8, 100.0)
+        meter.progress("stage", 1, 1)
+        meter.epoch("stage", number, 9, loss)
+    (cost,) = meter.stages.values()
+    assert (cost.best_epoch, cost.epochs, cost.most) == (1, 2, 9)
+    assert (cost.best_cpu_s, cost.cpu_s, cost.valid_cpu_s) == (3.0, 6.0, 4.0)
+    assert (cost.cells, cost.tokens, cost.operations, cost.steps) == (20, 16, 200.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("detector", "settings", "read"),
+    [
+        ("loggpt", ("reads=order", "cut_rate=0"), (19, 4 * 5)),  # the last token is only predicted
+        ("logbert", ("reads=order", "cut_rate=0", "epoch_batches=1"), (20, 4 * 6)),
+        ("gpt2_classifier", ("weigh=distinct", "unmarked_rate=0", "max_steps=1"), (20, 4 * 6)),
+    ],
+)
+def test_what_a_network_is_trained_on_is_counted_as_it_is_read(training, detector, settings, read):
+    labels = ["", "", "", "anomaly"] if detector == "gpt2_classifier" else [None] * 4
+    sessions = Sequences.from_ids([[1, 2, 3, 1], [1, 2, 3], [2, 2], [3, 1, 1]], labels)
+    few = {"loggpt": "epochs=1", "logbert": "epochs=1", "gpt2_classifier": "min_steps=1"}
+    chosen = [f"{detector}.{value}" for value in (*settings, few[detector])]
+    fitted = new_detector(detector, chosen)
+    meter = training.Meter()
+    heard = training.listen(meter, detector, fitted.config)
+    meter.start()
+    fitted.fit(sessions, sessions, Run(0, progress=meter.progress, epoch=meter.epoch))
+    heard.remove()
+    (cost,) = meter.stages.values()
+    assert (cost.tokens, cost.cells, cost.steps) == (*read, 1)
+    assert cost.operations > 2 * cost.tokens * 2 * 12 * 60**2  # two layers' weights, at least
+
+
+def test_windows_of_deeplog_are_counted_whole(training):
+    fitted = new_detector("deeplog", ["deeplog.epochs=1"])
+    meter = training.Meter()
+    heard = training.listen(meter, "deeplog", fitted.config)
+    meter.start()
+    fitted.fit(SESSIONS, SESSIONS, Run(0, progress=meter.progress, epoch=meter.epoch))
+    heard.remove()
+    (cost,) = meter.stages.values()
+    assert cost.tokens == cost.cells
+    assert cost.cells % fitted.config.window == 0
+
+
+def test_flags_that_differ_by_the_tolerance_have_not_moved(inference):
+    eager = np.repeat(np.arange(100.0), 2)  # each score calibrates and is judged
+    near = eager + 0.9e-4
+    assert inference.moved(eager, near)[0] == 0
+    assert inference.moved(eager, eager)[1:] == (1 + 5 + 20 - 3, 300)
+
+
+def test_a_flag_that_is_lost_has_moved_once_at_each_rate_that_raised_it(inference):
+    eager = np.repeat(np.arange(100.0), 2)
+    other = eager.copy()
+    other[-1] = 0.0
+    assert inference.moved(eager, other)[0] == 2  # at 5 % and 20 %; at 1 % it was the threshold
+
+
+def test_the_score_of_a_string_is_its_worst_surprise(networks):
+    logits = torch.log(torch.tensor([[[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]]))
+    subject = networks.Subject("x", None, [], [torch.tensor([[0, 1, -1]])], 3, 1.0)
+    assert subject.scores([logits]) == pytest.approx([-np.log(0.1)])
+
+
+def test_the_score_of_a_class_is_what_is_left_of_normal(networks):
+    subject = networks.Subject("x", None, [], None, 3, 1.0)
+    assert subject.scores([torch.tensor([[0.75, 0.25], [0.5, 0.5]])]) == pytest.approx([0.25, 0.5])
+
+
+@pytest.mark.parametrize("detector", ["loggpt", "logbert", "gpt2_classifier", "deeplog"])
+def test_a_subject_has_a_score_for_all_that_it_reads(networks, detector):
+    labels = ["", "", "", "anomaly"] * 40
+    sessions = Sequences.from_ids([[1, 2, 3, 1, 2], [1, 2, 3], [2, 2], [3, 1, 1]] * 40, labels)
+    graph = networks.learned(detector, sessions)
+    strings = strings_of([BEGIN, ONE, TWO, ONE, TWO, END], [BEGIN, TWO, END])
+    subject = networks._SUBJECTS[detector](graph, strings)
+    with torch.inference_mode():
+        scores = subject.scores([graph.network.eval()(*inputs) for inputs in subject.batches])
+    n_windows = 6  # pasts of the seven keys and ends, of which the first of both strings is one
+    assert len(scores) == (n_windows if detector == "deeplog" else 2)
+    assert (scores > 0).all() or detector == "logbert"  # which masks nothing in a short string
+    assert subject.operations > 1000 * subject.n_tokens
