@@ -41,7 +41,7 @@ from oddlog import Run, Sequences
 from oddlog.bench.protocols import hdfs_halves, mine
 from oddlog.bench.records import RESULTS, Record, append, read, source
 from oddlog.bench.render import insert, markdown, spread
-from oddlog.bench.work import new_detector
+from oddlog.bench.work import new_detector, own_settings
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors import Detector
 from oddlog.evaluate import Resampling, evaluate
@@ -50,6 +50,7 @@ from oddlog.group import Window, group
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "detectors.md"
 OWN = "gpt2_classifier"
+FITTED = (OWN, "loggpt")
 BASELINES = ("decision_tree", "nearest_neighbour", "lookup")
 DATA = ("hdfs", "sample", "sample-in-time")
 FORMS = ("event_id_token", "event_id_text", "raw")
@@ -140,7 +141,7 @@ def with_labels_left(parts: Parts, share: float, seed: int) -> Parts:
 
 def pretrained(cell: Cell, work: Path) -> Path:
     """Return the folder of a LogGPT that has read what is learned, without labels."""
-    settings = [item for item in cell.set if item.startswith("loggpt.")]
+    settings = own_settings(FITTED, cell.set)["loggpt"]
     folder = work / f"loggpt-{cell.data}-{cell.seed}-{_digest(settings)}"
     if not (folder / "config.json").exists():
         train, valid, _ = parts_of(cell.data, cell.seed)
@@ -159,8 +160,7 @@ def detector_of(cell: Cell, work: Path) -> Detector:
     assignments = [f"{OWN}.reads={cell.reads}", f"{OWN}.loss={cell.loss}"]
     if cell.start == "loggpt":
         assignments.append(f"{OWN}.start={pretrained(cell, work)}")
-    own = [item for item in cell.set if item.startswith(f"{OWN}.")]
-    return new_detector(OWN, [*assignments, *own])
+    return new_detector(OWN, [*assignments, *own_settings(FITTED, cell.set)[OWN]])
 
 
 def run(cell: Cell, work: Path) -> Record:
@@ -254,7 +254,11 @@ def _values(records: list[Record], group: str, name: str) -> list[float]:
 
 def tables(records: list[Record]) -> str:
     """Return what docs/detectors.md shows: by input and loss, and by share of labels."""
-    random = [r for r in records if r["share"] == 1 and r["start"] != "loggpt" and not r["set"]]
+    random = [
+        r | {"detector": ", ".join([r["detector"], *(item.partition(".")[2] for item in r["set"])])}
+        for r in records
+        if r["share"] == 1 and r["start"] != "loggpt"
+    ]
     random.sort(key=lambda r: (DATA.index(r["data"]), r["detector"], r["reads"], r["loss"]))
     text = table(random, ("data", "detector", "reads", "loss"))
     curve = [r for r in records if r["data"] == "hdfs" and not r["set"] and _on_curve(r)]
@@ -280,7 +284,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=["random"])
     parser.add_argument("--shares", nargs="*", type=float, default=[1.0])
     parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=list(BASELINES))
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME.SETTING=VALUE")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "oddlog-focal")
     parser.add_argument("--out", type=Path, default=RESULTS / "focal.jsonl")
     parser.add_argument("--table", action="store_true", help="only write the tables")
@@ -289,6 +293,7 @@ def parse() -> argparse.Namespace:
         parser.error("name the data")
     if not asked.table and not os.environ.get("ODDLOG_DATA"):
         parser.error("set ODDLOG_DATA to the folder with the real logs")
+    own_settings(FITTED, asked.set)
     return asked
 
 

@@ -33,7 +33,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from oddlog import Run, Sequences
 from oddlog.bench.records import RESULTS, Record, append, read, source
 from oddlog.bench.render import insert, markdown
-from oddlog.bench.work import new_detector, own_assignments
+from oddlog.bench.work import new_detector, own_settings
 from oddlog.datasets import IdDataset, open_dataset
 from oddlog.detectors import DETECTORS
 from oddlog.evaluate import (
@@ -91,7 +91,7 @@ def run_fold(asked: argparse.Namespace, detector: str, seed: int, number: int) -
     """Fit and score one detector on one fold."""
     sequences, groups = opened(asked.set_name)
     fold = list(folds(sequences, groups, seed))[number]
-    settings = own_assignments(detector, asked.set)
+    settings = own_settings(asked.detectors, asked.set)[detector]
     model = new_detector(detector, settings)
     place = asked.work and asked.work / f"{asked.set_name}-{seed}-{number}" / detector
     run = Run(seed, checkpoints=place, resume=place is not None)

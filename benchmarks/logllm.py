@@ -43,7 +43,7 @@ from oddlog import Run, Sequences
 from oddlog.bench.protocols import mine
 from oddlog.bench.records import RESULTS, Record, append, read, source
 from oddlog.bench.render import insert, markdown, spread
-from oddlog.bench.work import new_detector, own_assignments
+from oddlog.bench.work import new_detector, own_settings
 from oddlog.datasets import IdDataset, RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors.logllm.config import LogLLMConfig
 from oddlog.detectors.logllm.texts import read_strings
@@ -201,6 +201,7 @@ def report(stage: str, done: int, total: int) -> None:
 
 def run(asked: argparse.Namespace) -> None:
     """Measure what was asked for and is not there yet."""
+    settings = own_settings(asked.detectors, asked.set)
     for fold, parts in enumerate(PROTOCOLS[asked.protocol]()):
         if asked.folds and fold not in asked.folds:
             continue
@@ -208,7 +209,7 @@ def run(asked: argparse.Namespace) -> None:
             print(f"{asked.protocol}, fold {fold}: no anomaly to learn")
             continue
         for name in asked.detectors:
-            own = own_assignments(name, asked.set)
+            own = settings[name]
             which = {"protocol": asked.protocol, "fold": fold, "detector": name, "set": own}
             if any(which.items() <= record.items() for record in read(asked.out)):
                 continue

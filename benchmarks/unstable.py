@@ -41,7 +41,7 @@ from oddlog.bench.measure import Bench
 from oddlog.bench.protocols import Cut, mark_ends, mine
 from oddlog.bench.records import RESULTS, Record, append, read, source
 from oddlog.bench.render import insert, markdown, spread
-from oddlog.bench.work import RATE, fitted, new_detector, own_assignments, refuse_others
+from oddlog.bench.work import RATE, fitted, new_detector, own_settings, refuse_others
 from oddlog.datasets import RawDataset, attach_labels, open_dataset, read_labels
 from oddlog.detectors import DETECTORS, Detector
 from oddlog.drain import Novelties
@@ -282,7 +282,7 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     if not os.environ.get("ODDLOG_DATA"):
         parser.error("set ODDLOG_DATA to the folder with the real logs")
-    own = {name: own_assignments(name, asked.set) for name in asked.detectors}
+    own = own_settings(asked.detectors, asked.set)
     chosen = {name: new_detector(name, own[name]) for name in asked.detectors}
     refuse_others(asked.out, read(asked.out), chosen)
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):

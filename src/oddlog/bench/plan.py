@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from oddlog.bench.config import BenchConfig, PaperConfig, nearest
 from oddlog.bench.data import missing_files
 from oddlog.bench.records import Record, read
 from oddlog.bench.runner import Task
-from oddlog.bench.work import Cell, new_detector, own_assignments, refuse_others
+from oddlog.bench.work import Cell, new_detector, own_settings, refuse_others
 from oddlog.detectors import DETECTORS
 from oddlog.errors import ConfigError
 
@@ -94,7 +94,8 @@ def cells_to_run(chosen: Plan, asked: Asked) -> list[Cell]:
             settings.
     """
     detectors = tuple(dict.fromkeys(detector for detector, _ in chosen.cells))
-    own = own_settings(chosen.config, detectors, asked.set)
+    known = chosen.config.assignments(chosen.config.settings)
+    own = own_settings(detectors, asked.set, known)
     records = read(chosen.path)
     known = {record["detector"] for record in records}
     refuse_others(chosen.path, records, {n: new_detector(n, own[n]) for n in own if n in known})
@@ -115,22 +116,6 @@ def cells_to_run(chosen: Plan, asked: Asked) -> list[Cell]:
         )
         for detector, seed in chosen.missing
     ]
-
-
-def own_settings(
-    config: BenchConfig, detectors: Sequence[str], assigned: Sequence[str]
-) -> dict[str, list[str]]:
-    """Return each detector's settings: its config's, then those that a person asks for.
-
-    Raises:
-        ConfigError: What was asked for is a setting of none of the detectors.
-    """
-    known = [*config.assignments(config.settings), *assigned]
-    own = {name: own_assignments(name, known) for name in detectors}
-    for item in assigned:
-        if not any(item in items for items in own.values()):
-            raise ConfigError(f"--set {item}: of none of the detectors {', '.join(detectors)}")
-    return own
 
 
 def check_data(chosen: Plan, folder: Path | None) -> None:

@@ -80,6 +80,21 @@ def own_assignments(name: str, assignments: Sequence[str]) -> list[str]:
     return [item for item in assignments if item.partition(".")[0] in groups]
 
 
+def own_settings(
+    detectors: Iterable[str], assigned: Iterable[str], known: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """Return each detector's settings: those that are known, then those that a person asks for.
+
+    Raises:
+        ConfigError: What was asked for is a setting of none of the detectors.
+    """
+    own = {name: own_assignments(name, [*known, *assigned]) for name in detectors}
+    for item in assigned:
+        if not any(item in items for items in own.values()):
+            raise ConfigError(f"--set {item}: of none of the detectors {', '.join(own)}")
+    return own
+
+
 def members_of(detector: Detector) -> tuple[str, ...]:
     """Return the detectors that an ensemble combines, none of another detector."""
     return getattr(detector.config, "members", ())
