@@ -42,8 +42,9 @@ docs: install        ## write what README.md and docs/ say of the code, from the
 bench: install       ## what is missing of the honest matrix; stop it and start it again at will
 	$(BIN)/oddlog bench honest --jobs 2 --work runs/bench
 
-bench-speed: install ## processor time from a file to template ids, beside other miners; fails if ratios fell
+bench-speed: install ## file to template ids beside other miners, networks beside the machine's limit; fails if a ratio fell
 	$(BIN)/python benchmarks/peers.py --work runs/speed --rounds 1 --guard
+	$(BIN)/python benchmarks/shares.py --guard
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis demo

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -115,13 +115,13 @@ def take(strings: Distinct, index: NDArray) -> Distinct:
     return Distinct(np.concatenate(pieces), offsets, ones, np.arange(len(index)))
 
 
-def learned(detector: str, windows: Sequences) -> Graph:
+def learned(detector: str, windows: Sequences, run: Run) -> Graph:
     """Return the network that a detector exports after a short fit to some windows."""
     fitted: Any = new_detector(detector, [f"{detector}.{value}" for value in LEARNED[detector]])
     if fitted.learns_from == "normal":
         windows = windows.take(~windows.anomalous).without_labels()
     chosen_by = np.arange(len(windows)) < N_CHOSEN_BY
-    fitted.fit(windows.take(~chosen_by), windows.take(chosen_by), Run(seed=0))
+    fitted.fit(windows.take(~chosen_by), windows.take(chosen_by), run)
     return fitted.graphs()[0]
 
 
@@ -140,20 +140,27 @@ def lstm_operations(network: NextKey, n_windows: int, window: int) -> float:
     return 2.0 * n_windows * (weights + network.head.weight.numel())
 
 
-def subjects(data: str, wanted: Sequence[str]) -> list[Subject]:
-    """Return networks with distinct strings of a log, by rising length."""
+def subjects(data: str, wanted: Sequence[str]) -> Iterator[Subject]:
+    """Yield networks with distinct strings of a log, by rising length."""
+    windows, unseen = halves(data)
+    for detector in wanted:
+        yield reading(detector, learned(detector, windows, Run(seed=0)), unseen)
+
+
+def halves(data: str) -> tuple[Sequences, Sequences]:
+    """Return windows of a log to fit networks to, and others for these to read."""
     sequences = read_log(data)
     third = np.arange(len(sequences)) % 3 == 0
     windows = sequences.take(np.flatnonzero(third)[: N_LEARNED + N_CHOSEN_BY])
-    unseen = sequences.take(~third)
-    found = []
-    for detector in wanted:
-        graph = learned(detector, windows)
-        assert graph.vocabulary is not None
-        strings = in_order(unseen, graph.vocabulary, CONTEXT).distinct
-        chosen = np.linspace(0, len(strings) - 1, min(N_STRINGS, len(strings)))
-        found.append(_SUBJECTS[detector](graph, take(strings, chosen)))
-    return found
+    return windows, sequences.take(~third)
+
+
+def reading(detector: str, graph: Graph, unseen: Sequences) -> Subject:
+    """Return a detector's network with distinct strings of windows."""
+    assert graph.vocabulary is not None
+    strings = in_order(unseen, graph.vocabulary, CONTEXT).distinct
+    chosen = np.linspace(0, len(strings) - 1, min(N_STRINGS, len(strings)))
+    return _SUBJECTS[detector](graph, take(strings, chosen))
 
 
 def _padded(strings: Distinct) -> tuple[list[Tensor], list[Tensor]]:

@@ -125,7 +125,7 @@ def test_the_score_of_a_class_is_what_is_left_of_normal(networks):
 def test_a_subject_has_a_score_for_all_that_it_reads(networks, detector):
     labels = ["", "", "", "anomaly"] * 40
     sessions = Sequences.from_ids([[1, 2, 3, 1, 2], [1, 2, 3], [2, 2], [3, 1, 1]] * 40, labels)
-    graph = networks.learned(detector, sessions)
+    graph = networks.learned(detector, sessions, Run(0))
     strings = strings_of([BEGIN, ONE, TWO, ONE, TWO, END], [BEGIN, TWO, END])
     subject = networks._SUBJECTS[detector](graph, strings)
     with torch.inference_mode():
@@ -134,3 +134,11 @@ def test_a_subject_has_a_score_for_all_that_it_reads(networks, detector):
     assert len(scores) == (n_windows if detector == "deeplog" else 2)
     assert (scores > 0).all() or detector == "logbert"  # which masks nothing in a short string
     assert subject.operations > 1000 * subject.n_tokens
+
+
+def test_a_share_that_has_fallen_below_the_band_is_named(benchmark):
+    shares = benchmark("shares")
+    known = [{"loggpt, scoring": share, "deeplog, scoring": 0.4} for share in (0.2, 0.24, 0.9)]
+    low = shares.KEPT * 0.24 - 0.001
+    found = {"loggpt, scoring": low, "deeplog, scoring": 0.3, "unknown": 0.0}
+    assert shares.fallen(found, known) == [f"loggpt, scoring: {low:.1%}, recorded 24.0%"]
