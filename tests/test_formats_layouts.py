@@ -332,6 +332,15 @@ def test_detect_says_when_it_is_not_sure() -> None:
     assert "fell back to plain: timestamped fits best, but only 33%" in found.note
 
 
+@pytest.mark.parametrize(
+    "text", ['[\n {\n  "msg": "a"\n }\n]', '[{"msg": "a"}]', '{\n "msg": 1\n}\n']
+)
+def test_json_that_is_not_one_object_a_line_is_told_with_what_to_do(text: str) -> None:
+    found = detect(pl.Series(text.split("\n")))
+    assert found.layout == "plain"
+    assert "make one object a line of it, by jq" in found.note
+
+
 def test_detect_of_nothing_is_plain() -> None:
     assert detect(pl.Series([], dtype=pl.String)).layout == "plain"
 

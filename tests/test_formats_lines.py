@@ -81,6 +81,31 @@ def test_nul_is_kept_and_its_lines_counted(path: Path) -> None:
     assert read(path, b"a\0b\0\nc\n") == (["a\0b\0", "c"], Repairs(n_nul=1))
 
 
+def test_colours_of_a_terminal_are_taken_out_and_their_lines_counted(path: Path) -> None:
+    data = b"\x1b[32m12:00:00\x1b[0m \x1b[1;31mERROR\x1b[m up\nplain\n\x1b[2J\x1b]0;t\x07 moved\n"
+    lines = ["12:00:00 ERROR up", "plain", "\x1b[2J\x1b]0;t\x07 moved"]
+    assert read(path, data) == (lines, Repairs(n_coloured=1))
+
+
+def test_a_coloured_header_is_found_like_a_plain_one(path: Path) -> None:
+    plain = b"2026-03-01 00:00:02 INFO app: worker %d done\n"
+    path.write_bytes(b"".join(plain % i for i in range(2000)))
+    expected, _ = read_events(path)
+    path.write_bytes(b"".join(b"\x1b[2m" + (plain % i)[:-1] + b"\x1b[0m\n" for i in range(2000)))
+    found, report = read_events(path)
+    assert found.equals(expected)
+    assert "2,000 freed of colour codes" in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")]
+)
+def test_utf16_without_a_mark_is_named_too(path: Path, encoding: str, name: str) -> None:
+    path.write_bytes("2026-03-01 00:00:02 größer INFO\n".encode(encoding) * 100)
+    with pytest.raises(FormatError, match=rf"iconv -f {name} "):
+        list(iter_lines(str(path)))
+
+
 def test_a_line_of_ten_megabytes_is_read_whole(path: Path) -> None:
     lines, _ = read(path, b"a\n" + b"x" * 10_000_000 + b"\nb\n")
     assert [len(line) for line in lines] == [1, 10_000_000, 1]

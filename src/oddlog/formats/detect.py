@@ -12,6 +12,7 @@ from oddlog.formats.parse import matches
 SAMPLE_LINES = 1_000
 ENOUGH = 0.5  # of the lines that do not look like the rest of a record
 NEARLY = 0.8  # of the best share: a more specific layout may match that much less
+_SPREAD_JSON = r"^\s*(?:\[\s*$|\{\s*$|\[\s*\{)"
 # Lines that are no event of their own in any format say nothing about it.
 _CONTINUATION = r"^(?:\s|$|Caused by: |Traceback |[\w.$]+(?:Exception|Error)\b|[)}\]]+$)"
 
@@ -55,7 +56,12 @@ def detect(lines: pl.Series) -> Detection:
     if share >= ENOUGH:
         note = f"picked {name}: {share:.0%} of {n} lines of the sample match"
         return Detection(name, share, sure=True, note=note)
-    if best == 0:
+    if sample.filter(sample.str.contains(r"\S")).head(1).str.contains(_SPREAD_JSON).any():
+        note = (
+            "fell back to plain: it looks like JSON that is a list or spread over lines; make one "
+            "object a line of it, by jq -c '.[]' of a list, by jq -c . else"
+        )
+    elif best == 0:
         note = f"fell back to plain: none of {n} lines of the sample matches a known format"
     else:
         note = f"fell back to plain: {name} fits best, but only {share:.0%} of {n} lines match it"

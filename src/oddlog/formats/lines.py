@@ -29,12 +29,14 @@ BLOCK_BYTES = 1 << 23
 FEW_BYTES = 1 << 18
 MAX_LINE_BYTES = 1 << 26
 SNIFF_BYTES = 1 << 16
+UTF_16_SHARE = 0.7  # of every other byte that is NUL
 N_CONTROLS, CONTROL_SHARE = 64, 0.05  # more than both in the first bytes: binary
 _CONTROLS = bytes(sorted({*range(32)} - {8, 9, 10, 11, 12, 13, 27})) + b"\x7f"
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff][^\n]*")
 _CR = re.compile(r"\r(?:\n|$)")
 _NUL = re.compile(r"\x00[^\n]*")
 _BOM = b"\xef\xbb\xbf"
+_COLOUR = r"\x1b\[[0-9;]*m"  # of ANSI: a colour, bold and so on, or the end of it
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,15 @@ class Repairs:
     n_repaired: int = 0
     n_nul: int = 0
     n_cr: int = 0
+    n_coloured: int = 0
 
     def __add__(self, other: Repairs) -> Repairs:
         """Add up, field by field."""
         return Repairs(
-            self.n_repaired + other.n_repaired, self.n_nul + other.n_nul, self.n_cr + other.n_cr
+            self.n_repaired + other.n_repaired,
+            self.n_nul + other.n_nul,
+            self.n_cr + other.n_cr,
+            self.n_coloured + other.n_coloured,
         )
 
 
@@ -195,11 +201,26 @@ def _check_text(source: str, start: bytes) -> None:
     # a file that was cut while it was written begins with NULs, and is a log all the same
     sample = start.lstrip(b"\0")[:SNIFF_BYTES]
     n_controls = len(sample) - len(sample.translate(None, _CONTROLS))
-    if n_controls > max(N_CONTROLS, CONTROL_SHARE * len(sample)):
+    if n_controls <= max(N_CONTROLS, CONTROL_SHARE * len(sample)):
+        return
+    if order := _utf_16(start):
         raise FormatError(
-            f"{source}: looks binary ({n_controls:,} control bytes in the first {len(sample):,}); "
-            "give a text log, or one packed by gzip, zstd, bzip2 or xz"
+            f"{source}: looks like UTF-16; convert it: iconv -f {order} -t UTF-8 {source} | "
+            "oddlog ... -"
         )
+    raise FormatError(
+        f"{source}: looks binary ({n_controls:,} control bytes in the first {len(sample):,}); "
+        "give a text log, or one packed by gzip, zstd, bzip2 or xz"
+    )
+
+
+def _utf_16(start: bytes) -> str | None:
+    """Name the UTF-16 that bytes without a mark look like: of ASCII every other byte is NUL."""
+    for name, zero, other in (("UTF-16LE", 1, 0), ("UTF-16BE", 0, 1)):
+        zeros = start[zero::2].count(0)
+        if zeros > UTF_16_SHARE * len(start) / 2 and start[other::2].count(0) < zeros / 10:
+            return name
+    return None
 
 
 def _whole_lines(source: str, pieces: Iterator[bytes], end: bytes) -> Iterator[bytes]:
@@ -238,7 +259,19 @@ def to_lines(block: bytes) -> Block:
     if "\r" in text:
         n_cr, whole = len(_CR.findall(text)), None
         series = series.str.strip_chars_end("\r")
-    return Block(series, Repairs(n_repaired, n_nul, n_cr), whole)
+    n_coloured = 0
+    if "\x1b[" in text:
+        series, n_coloured, whole = *without_colours(series), None
+    return Block(series, Repairs(n_repaired, n_nul, n_cr, n_coloured), whole)
+
+
+def without_colours(lines: pl.Series) -> tuple[pl.Series, int]:
+    """Return (n,) String without the codes by which a terminal colours them, and how many had one.
+
+    They stand before times and levels, where no header's pattern expects them, and say nothing.
+    """
+    n_coloured = int(lines.str.contains(_COLOUR).sum())
+    return (lines.str.replace_all(_COLOUR, "") if n_coloured else lines), n_coloured
 
 
 def split_lines(text: bytes) -> pl.Series:

@@ -41,6 +41,7 @@ class ReadReport:
             same, which is why the lines are counted.
         n_nul: Lines with NUL characters, which are kept.
         n_cr: Lines that ended in carriage returns, which belong to the line's end.
+        n_coloured: Lines with codes that colour them at a terminal, which are taken out.
     """
 
     source: str
@@ -55,6 +56,7 @@ class ReadReport:
     n_repaired: int = 0
     n_nul: int = 0
     n_cr: int = 0
+    n_coloured: int = 0
 
     def summary(self) -> str:
         """Return one line for a person; counts that are zero are left out."""
@@ -65,6 +67,7 @@ class ReadReport:
             "without a message": self.n_without_message,
             "with bytes that are not UTF-8": self.n_repaired,
             "with NUL": self.n_nul,
+            "freed of colour codes": self.n_coloured,
         }
         told = "".join(f", {n:,} {what}" for what, n in asides.items() if n)
         return (

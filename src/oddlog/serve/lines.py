@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from oddlog.errors import FormatError
+from oddlog.formats.lines import without_colours
 
 LINE_COLUMNS: dict[str, pl.DataType] = {
     "source": pl.String(),  # service, stream or topic, as the collector names it
@@ -159,7 +160,8 @@ def named(kind: str, service: str | None, place: str | None) -> str:
 
 
 def _split(table: pl.DataFrame) -> pl.DataFrame:
-    texts = table["text"]
+    texts, n_coloured = without_colours(table["text"])
+    table = table.with_columns(texts) if n_coloured else table
     if not texts.str.contains("\n", literal=True).any():
         if texts.str.ends_with("\r").any():
             table = table.with_columns(pl.col("text").str.strip_chars_end("\r"))
