@@ -283,6 +283,14 @@ def test_too_small_a_calibration_is_told(result):
     assert "more calibration sequences needed" in seen.text
 
 
+def test_where_nothing_can_be_flagged_what_scores_highest_is_shown_without_a_verdict(result):
+    text = Seen(html_of(result.at(1e-6))).text
+    assert f"No verdict on {len(result)} sequences" in text
+    assert "What scores highest, odd or not" in text
+    worst = result.explain(result.highest(1))[0][0]["message"]
+    assert worst[:20] in text
+
+
 def test_what_the_rate_supposes_is_told(result):
     trimmed = replace(result, calibration=replace(result.calibration, n_trimmed=7))
     assert "the 7 sequences left out of the calibration as anomalies" in html_of(trimmed)

@@ -146,6 +146,13 @@ def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path, monkeypatch, 
         make_service(Settings(tmp_path / "model", tmp_path / "state", inputs=(what,)), Metrics())
 
 
+def test_a_service_that_could_never_raise_an_alert_is_refused(tmp_path):
+    fitted().save(tmp_path / "model")
+    settings = Settings(tmp_path / "model", tmp_path / "state", false_alarm_rate=0.001)
+    with pytest.raises(ConfigError, match="nothing can be flagged"):
+        make_service(settings, Metrics())
+
+
 def test_a_damaged_place_is_told_of(tmp_path, log):
     folder = tmp_path / "state"
     folder.mkdir()

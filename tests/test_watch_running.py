@@ -202,6 +202,18 @@ def test_the_command_reads_standard_input_to_its_end(tmp_path):
     assert json.loads((tmp_path / "a.jsonl").read_text()) == record
 
 
+def test_a_watch_that_could_never_raise_an_alert_is_refused(tmp_path, capsys, monkeypatch):
+    from oddlog.cli import main
+
+    fitted("new_event").save(tmp_path / "model")
+    options = ["-", "--model", str(tmp_path / "model"), "--false-alarm-rate", "0.001"]
+    monkeypatch.setattr(sys, "argv", ["oddlog", "watch", *options])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    assert "nothing can be flagged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -62,6 +62,10 @@ def watch(
     budget: Annotated[
         str | None, typer.Option(metavar="N/day", help="False alarms to expect, such as 20/day.")
     ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Another rate than the model was fitted for."),
+    ] = None,
     state: StateFolder = None,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Read what is there already.")
@@ -78,13 +82,15 @@ def watch(
     from oddlog.watch.running import Clock, Keeper, run
 
     notes, console = consoles()
-    config = _config(set, budget)
+    config = _config(set, budget, false_alarm_rate)
     urls = {"generic": webhook, "slack": slack, "alertmanager": alertmanager}
     outlets = Outlets(_alerting(alerting, alerts, urls), time.time)
     keeper = None if state is None else Keeper(state)
     saved = None if keeper is None else keeper.load()
     feed = _feed(logs or [], journald, from_start, None if saved is None else saved["feed"])
-    watcher = _watcher(oddlog.load(model, device), config, keeper, saved)
+    pipeline = oddlog.load(model, device)
+    pipeline.check_can_flag(config.false_alarm_rate)
+    watcher = _watcher(pipeline, config, keeper, saved)
     if saved is not None:
         outlets.load(saved["outlets"])
     try:
@@ -122,7 +128,9 @@ def feedback(
     keeper.say(alert, verdict, {"given": now, "until": until})
 
 
-def _config(assignments: list[str] | None, budget: str | None) -> WatchConfig:
+def _config(
+    assignments: list[str] | None, budget: str | None, false_alarm_rate: float | None
+) -> WatchConfig:
     from oddlog.alerts import parse_budget
     from oddlog.config import build, parse_assignments
     from oddlog.watch import WatchConfig
@@ -130,6 +138,8 @@ def _config(assignments: list[str] | None, budget: str | None) -> WatchConfig:
     values = parse_assignments(assignments or [])
     if budget is not None:
         values["budget"] = parse_budget(budget)
+    if false_alarm_rate is not None:
+        values["false_alarm_rate"] = false_alarm_rate
     return build(WatchConfig, values, "watch")
 
 

@@ -28,6 +28,7 @@ from oddlog.report.rows import Limits, Row, make_rows
 
 __all__ = ["Limits", "render"]
 N_SOURCES = 3
+N_HIGHEST = 10  # sequences to show where nothing can be flagged
 WIDE = 15  # characters of a key that need a wider column
 
 
@@ -46,6 +47,7 @@ class Verdict(Protocol):
     def text_of(self) -> TextOf: ...
     def table(self) -> pl.DataFrame: ...
     def flagged(self) -> NDArray[np.int64]: ...
+    def highest(self, n: int) -> NDArray[np.int64]: ...
     def lines(self) -> list[str]: ...
     def explain(self, index: NDArray[np.integer] | None = None) -> list[list[dict[str, Any]]]: ...
     def also_flagged(self, index: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]: ...
@@ -72,16 +74,18 @@ def render(
     times = table["first_time"].dt.epoch("us")
     timed = times.is_not_null().to_numpy()
     drawn = timeline(times.fill_null(0).to_numpy(), timed, flags, rate) if len(flags) else None
-    rows = _rows(result, table, flagged[: limits.sequences], limits, drawn)
+    n_missing = result.calibration.n_missing()
+    told = result.highest(N_HIGHEST) if n_missing else flagged
+    rows = _rows(result, table, told[: limits.sequences], limits, drawn)
     return page(
         {
             "n_sequences": len(flags),
             "n_flagged": len(flagged),
-            "n_left_out": len(flagged) - len(rows),
+            "n_left_out": max(len(flagged) - len(rows), 0),
             "rate": rate,
             "calibration": result.calibration,
             "threshold": result.calibration.threshold(),
-            "n_missing": result.calibration.n_missing(),
+            "n_missing": n_missing,
             "n_events": len(result.sequences.rows),
             "span": _span(table),
             "sources": table["source"].value_counts(sort=True)["source"].to_list(),

@@ -154,6 +154,7 @@ def make_service(settings: Settings, metrics: Metrics) -> Service:
     kafka = _kafka(settings)
     _check_inputs(settings)
     pipeline = Pipeline.load(settings.model, settings.device)
+    pipeline.check_can_flag(settings.false_alarm_rate)
     budget = None if settings.budget is None else parse_budget(settings.budget)
     service = Service(
         pipeline,
