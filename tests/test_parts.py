@@ -15,7 +15,8 @@ from oddlog.errors import ConfigError, FormatError
 from oddlog.group import Window
 from oddlog.pipeline import PipelineConfig, Wanted, score_log
 from oddlog.pipeline import parts as parts_module
-from oddlog.pipeline.parts import LogParts, Reading, ahead
+from oddlog.pipeline.parts import LogParts
+from oddlog.pipeline.reading import Reading, ahead
 
 WINDOWS = ["session,max=4", "lines:7/3", "time:60s/30s"]
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -25,6 +25,8 @@ class PipelineConfig(Config):
         format: Name of a layout, a regex with named groups, or "auto".
         session_by: Regex or field that gives sessions; None for the layout's own rule.
         window: How events are cut into sequences; None to choose by what the log has.
+        max_events: Events of a log to hold in memory while learning, about 700 bytes each. Of one
+            with more, sessions are drawn at random; see ``pipeline.sample``.
         cut: Cut normal data by time, or sessions at random.
         train_share: Share for weights, vocabulary and templates.
         valid_share: Share for choosing the epoch.
@@ -45,6 +47,7 @@ class PipelineConfig(Config):
     format: str = "auto"
     session_by: str | None = None
     window: Window | None = None
+    max_events: Annotated[int, Field(ge=1)] = 1_500_000
     cut: Literal["time", "random"] = "time"
     train_share: Share = 0.65
     valid_share: Share = 0.1

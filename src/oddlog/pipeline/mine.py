@@ -12,8 +12,8 @@ from oddlog.drain import Novelties, Templates
 from oddlog.formats import Layout, ReadReport, custom
 from oddlog.formats.read import Chunk, iter_shaped, total
 from oddlog.pipeline.config import PipelineConfig
-from oddlog.pipeline.parts import let_go
-from oddlog.pipeline.prepare import GROUP, check_sources, common_format, drain_config
+from oddlog.pipeline.prepare import common_format, drain_config
+from oddlog.pipeline.reading import GROUP, check_sources, let_go
 from oddlog.run import Progress, silent
 
 Chunks = Iterator[Chunk]

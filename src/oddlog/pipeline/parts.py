@@ -12,63 +12,26 @@ age, whose clock is that of all lines, and windows per host over several sources
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
-from itertools import chain, islice
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
 from oddlog.drain import Novelties, Templates
-from oddlog.events import EVENT_COLUMNS, Sequences, check_events, column
-from oddlog.formats import Layout, ReadReport, custom
-from oddlog.formats.read import CHUNK_LINES, Chunk, iter_shaped, total
-from oddlog.group import Grouper, GroupReport, Window, group
-from oddlog.pipeline.prepare import GROUP, check_sources
+from oddlog.events import Sequences
+from oddlog.formats import ReadReport
+from oddlog.formats.read import CHUNK_LINES
+from oddlog.group import Grouper, GroupReport, group
+from oddlog.pipeline.reading import CLOCK, Reader, Reading, ahead, in_time, let_go
 from oddlog.run import Progress
 
-T = TypeVar("T")
 PART_EVENTS = 1_000_000
 N_BUCKETS = 128
 UNBOUNDED = 1 << 62
-TIME = EVENT_COLUMNS["time"]
-CLOCK, BUCKET = "_clock", "_bucket"  # beside the columns of events
+BUCKET = "_bucket"  # beside the columns of events
 TEXTS = ("raw", "message")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a log is read: as the fitted one was.
-
-    Attributes:
-        sources: Paths; "-" is standard input.
-        format: Name of a layout, a regex with named groups, or "auto".
-        session_by: Regex or field that gives sessions; None for the layout's own rule.
-        window: The window rule.
-        texts: Keep the lines and their messages, most of what a log takes, once it is known which
-            templates they are.
-    """
-
-    sources: Sequence[str | Path]
-    format: str
-    session_by: str | None
-    window: Window
-    texts: bool = True
-
-    @property
-    def layout(self) -> str | Layout:
-        """What ``iter_events`` takes as the format."""
-        return custom(self.format) if GROUP in self.format else self.format
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the log has to be read whole."""
-        if self.window.by == "session":
-            return self.window.clocked
-        return self.window.per == "host" and len(self.sources) > 1
 
 
 class LogParts:
@@ -82,9 +45,7 @@ class LogParts:
         part_events: Events in memory at a time; about the most that a part holds.
 
     Attributes:
-        reads: What became of each source's lines.
         report: What the windows left out.
-        ends: When each source ends, as ``Silences.mark`` asks.
         in_buckets: Whether the parts are buckets: then all has been read when the first one comes,
             and neither what was counted nor a novel template changes any more.
     """
@@ -98,16 +59,24 @@ class LogParts:
         *,
         part_events: int = PART_EVENTS,
     ) -> None:
-        check_sources(reading.sources)
-        self.reads: list[ReadReport] = []
         self.report = GroupReport(reading.window, n_events=0, n_windows=0)
-        self.ends = pl.DataFrame(schema={"source": pl.String(), "end": TIME})
         self.in_buckets = False
         self._reading = reading
         self._templates = templates
         self._novel = novel
         self._folder = folder
         self._part_events = UNBOUNDED if reading.is_whole else part_events
+        self._reader = Reader(reading, min(CHUNK_LINES, self._part_events))
+
+    @property
+    def reads(self) -> list[ReadReport]:
+        """What became of the lines of each source that was read to its end."""
+        return self._reader.reads
+
+    @property
+    def ends(self) -> pl.DataFrame:
+        """When each source ends, as ``Silences.mark`` asks."""
+        return self._reader.ends
 
     def parts(self, progress: Progress) -> Iterator[Sequences]:
         """Yield the windows of each part, at least one part; their events have template ids."""
@@ -125,37 +94,11 @@ class LogParts:
         yield self._grouped(in_time(held))
 
     def _chunks(self, progress: Progress) -> Iterator[pl.DataFrame]:
-        """Yield the events of every source with their ids, and take note of what became of it."""
-        sources = self._reading.sources
-        for number, source in enumerate(sources):
-            progress("reading", number, len(sources))
-            clock, reports = None, []
-            for events, report, shaped in self._read(source):
-                reports.append(report)
-                time = column(events, "time")
-                self._note_end(events["source"], time)
-                ids = self._templates.match(events["message"], self._novel, shaped)
-                known = check_events(events.with_columns(ids.alias("template_id")))
-                if len(sources) > 1:
-                    now = pl.max_horizontal(time.cum_max().forward_fill(), pl.lit(clock, TIME))
-                    known = known.with_columns(now.alias(CLOCK))
-                    clock = known[CLOCK].max()
-                yield known if self._reading.texts else known.drop(TEXTS, strict=False)
-            self.reads.append(total(reports))
-        progress("reading", len(sources), len(sources))
-
-    def _read(self, source: str | Path) -> Iterator[Chunk]:
-        return iter_shaped(
-            source,
-            self._reading.layout,
-            session_by=self._reading.session_by,
-            reference=None if source != "-" else datetime.now(tz=UTC),
-            chunk_lines=min(CHUNK_LINES, self._part_events),
-        )
-
-    def _note_end(self, source: pl.Series, time: pl.Series) -> None:
-        timed = pl.DataFrame({"source": source, "end": time}).drop_nulls("end").tail(1)
-        self.ends = pl.concat([self.ends, timed]).unique("source", keep="last")
+        """Yield the events with their ids."""
+        for events, _, shaped in self._reader.chunks(progress):
+            ids = self._templates.match(events["message"], self._novel, shaped)
+            known = events.with_columns(ids.alias("template_id"))
+            yield known if self._reading.texts else known.drop(TEXTS, strict=False)
 
     def _grouped(self, events: pl.DataFrame) -> Sequences:
         sequences, report = group(events, self._reading.window)
@@ -196,33 +139,6 @@ class LogParts:
         for tables in buckets.tables(self._part_events // 2):
             yield self._grouped(in_time(tables))
         self.report = replace(self.report, n_events=buckets.n_events, n_outside=buckets.n_outside)
-
-
-def let_go(held: list[T]) -> Iterator[T]:
-    """Yield what a list holds, and keep nothing that was yielded in memory."""
-    while held:
-        yield held.pop(0)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield items while another thread makes the next one; keep none that was yielded."""
-
-    def make() -> list[T]:
-        return list(islice(items, 1))
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(make)
-        while made := coming.result():
-            coming = pool.submit(make)
-            yield made.pop()
-
-
-def in_time(tables: list[pl.DataFrame]) -> pl.DataFrame:
-    """Return tables of events as one, several sources merged by the clock of each."""
-    events = pl.concat(tables, how="diagonal")
-    if CLOCK not in events.columns:
-        return events
-    return events.sort(CLOCK, maintain_order=True, nulls_last=False).drop(CLOCK)
 
 
 class Buckets:

@@ -13,13 +13,15 @@ import polars as pl
 from oddlog.artifact import read_json, read_manifest
 from oddlog.datasets import LabelReport, attach_labels
 from oddlog.drain import DrainConfig, Novelties, Templates
-from oddlog.endings import Silences, log_ends
+from oddlog.endings import Silences
 from oddlog.errors import ConfigError, FormatError
 from oddlog.events import Sequences, check_events, column
 from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
 from oddlog.group import GroupReport, Window, group
 from oddlog.masks import masks_for
 from oddlog.pipeline.config import PipelineConfig
+from oddlog.pipeline.reading import GROUP, Reading, check_sources
+from oddlog.pipeline.sample import hold
 from oddlog.run import Progress, silent
 from oddlog.split import (
     SplitReport,
@@ -31,7 +33,6 @@ from oddlog.split import (
 
 PARTS = ("training", "validation", "calibration")
 FEW = 100  # training sequences below which a person is told that they are few
-GROUP = "(?"  # in a regex with named groups, and in no name of a layout
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Preparation:
 
     Attributes:
         reads: One report per source.
+        drawn: Which of the log's sessions were held; None for all.
         window: The rule, and why it was chosen.
         groups: What the windows left out.
         split: How sessions were cut; None where rows were.
@@ -51,6 +53,7 @@ class Preparation:
     """
 
     reads: tuple[ReadReport, ...]
+    drawn: str | None
     window: str
     groups: tuple[GroupReport, ...]
     split: SplitReport | None
@@ -67,6 +70,8 @@ class Preparation:
     def lines(self) -> list[str]:
         """Say it, one line each."""
         told = [report.summary() for report in self.reads]
+        if self.drawn is not None:
+            told.append(self.drawn)
         told.append(f"windows: {self.window}")
         told += [report.summary() for report in self.groups]
         if self.split is not None:
@@ -114,20 +119,6 @@ class Prepared:
     window: Window
     format: str
     report: Preparation
-
-
-def check_sources(sources: Sequence[str | Path]) -> None:
-    """Refuse what is no list of sources.
-
-    Raises:
-        ConfigError: No source, or one given twice.
-    """
-    if not sources:
-        raise ConfigError("no log given: name one or more files, or - for standard input")
-    names = [str(source) for source in sources]
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise ConfigError(f"{name}: given twice; its lines would count twice")
 
 
 def read_sources(
@@ -249,7 +240,9 @@ def cut_log(
     progress: Progress = silent,
 ) -> CutLog:
     """Read, window and cut a log, and leave known anomalies out; nothing learns from it yet."""
-    events, reads = read_sources(sources, config.format, config.session_by, progress)
+    reading = Reading(sources, config.format, config.session_by, config.window or Window())
+    held = hold(reading, config.max_events, seed, progress)
+    events, reads = held.events, held.reads
     _check_events(events, reads, config.session_by)
     window, why = choose_window(events, config.window)
     progress("windows", 0, 0)
@@ -265,6 +258,7 @@ def cut_log(
         parts, n_dropped = drop_anomalies(parts)
     report = Preparation(
         reads=reads,
+        drawn=held.summary(),
         window=why,
         groups=groups,
         split=split,
@@ -274,7 +268,7 @@ def cut_log(
         n_anomalous=tuple(int(part.anomalous.sum()) for part in parts),
     )
     format = common_format(config.format, [read.format for read in reads])
-    return CutLog(tuple(parts), window, format, log_ends(events), report)
+    return CutLog(tuple(parts), window, format, held.ends, report)
 
 
 def prepare(

@@ -44,6 +44,7 @@ CHANGEABLE = (
     "cut",
     "false_alarm_rate",
     "format",
+    "max_events",
     "train_share",
     "valid_share",
 )

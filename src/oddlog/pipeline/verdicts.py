@@ -27,7 +27,8 @@ from oddlog.drain import Novelties
 from oddlog.drift import Drift, Unknown, begun, drift_of, find_unknown, joined
 from oddlog.events import Sequences
 from oddlog.pipeline.model import Pipeline, novel_note
-from oddlog.pipeline.parts import PART_EVENTS, LogParts, Reading
+from oddlog.pipeline.parts import PART_EVENTS, LogParts
+from oddlog.pipeline.reading import Reading
 from oddlog.pipeline.result import Result, caveats, iso_times, worst_first
 from oddlog.run import Progress, silent
 

@@ -1,0 +1,150 @@
+"""How a log is read, chunk by chunk, for what must not hold all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from oddlog.errors import ConfigError
+from oddlog.events import EVENT_COLUMNS, check_events, column
+from oddlog.formats import Layout, ReadReport, custom
+from oddlog.formats.read import CHUNK_LINES, Chunk, iter_shaped, total
+from oddlog.group import Window
+from oddlog.run import Progress
+
+T = TypeVar("T")
+TIME = EVENT_COLUMNS["time"]
+CLOCK = "_clock"  # beside the columns of events
+GROUP = "(?"  # in a regex with named groups, and in no name of a layout
+
+
+def check_sources(sources: Sequence[str | Path]) -> None:
+    """Refuse what is no list of sources.
+
+    Raises:
+        ConfigError: No source, or one given twice.
+    """
+    if not sources:
+        raise ConfigError("no log given: name one or more files, or - for standard input")
+    names = [str(source) for source in sources]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ConfigError(f"{name}: given twice; its lines would count twice")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a log is read: as the fitted one was.
+
+    Attributes:
+        sources: Paths; "-" is standard input.
+        format: Name of a layout, a regex with named groups, or "auto".
+        session_by: Regex or field that gives sessions; None for the layout's own rule.
+        window: The window rule.
+        texts: Keep the lines and their messages, most of what a log takes, once it is known which
+            templates they are.
+    """
+
+    sources: Sequence[str | Path]
+    format: str
+    session_by: str | None
+    window: Window
+    texts: bool = True
+
+    @property
+    def layout(self) -> str | Layout:
+        """What ``iter_events`` takes as the format."""
+        return custom(self.format) if GROUP in self.format else self.format
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the log has to be read whole."""
+        if self.window.by == "session":
+            return self.window.clocked
+        return self.window.per == "host" and len(self.sources) > 1
+
+
+class Reader:
+    """The events of one log; what was counted is complete when all chunks have been taken.
+
+    Attributes:
+        reads: What became of each source's lines.
+        ends: When each source ends, as ``Silences.mark`` asks.
+    """
+
+    def __init__(self, reading: Reading, chunk_lines: int = CHUNK_LINES) -> None:
+        check_sources(reading.sources)
+        self.reads: list[ReadReport] = []
+        self.ends = pl.DataFrame(schema={"source": pl.String(), "end": TIME})
+        self._reading = reading
+        self._chunk_lines = chunk_lines
+
+    def chunks(self, progress: Progress) -> Iterator[Chunk]:
+        """Yield the events of every source; of several, with the clock by which they merge.
+
+        Raises:
+            FormatError: A source that cannot be read as a log.
+        """
+        sources = self._reading.sources
+        for number, source in enumerate(sources):
+            progress("reading", number, len(sources))
+            clock, reports = None, []
+            for events, report, shaped in self._read(source):
+                reports.append(report)
+                time = column(events, "time")
+                self._note_end(events["source"], time)
+                checked = check_events(events)
+                if len(sources) > 1:
+                    now = pl.max_horizontal(time.cum_max().forward_fill(), pl.lit(clock, TIME))
+                    checked = checked.with_columns(now.alias(CLOCK))
+                    clock = checked[CLOCK].max()
+                yield Chunk(checked, report, shaped)
+            self.reads.append(total(reports))
+        progress("reading", len(sources), len(sources))
+
+    def _read(self, source: str | Path) -> Iterator[Chunk]:
+        return iter_shaped(
+            source,
+            self._reading.layout,
+            session_by=self._reading.session_by,
+            reference=None if source != "-" else datetime.now(tz=UTC),
+            chunk_lines=self._chunk_lines,
+        )
+
+    def _note_end(self, source: pl.Series, time: pl.Series) -> None:
+        timed = pl.DataFrame({"source": source, "end": time}).drop_nulls("end").tail(1)
+        self.ends = pl.concat([self.ends, timed]).unique("source", keep="last")
+
+
+def let_go(held: list[T]) -> Iterator[T]:
+    """Yield what a list holds, and keep nothing that was yielded in memory."""
+    while held:
+        yield held.pop(0)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while another thread makes the next one; keep none that was yielded."""
+
+    def make() -> list[T]:
+        return list(islice(items, 1))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(make)
+        while made := coming.result():
+            coming = pool.submit(make)
+            yield made.pop()
+
+
+def in_time(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """Return tables of events as one, several sources merged by the clock of each."""
+    events = pl.concat(tables, how="diagonal")
+    if CLOCK not in events.columns:
+        return events
+    return events.sort(CLOCK, maintain_order=True, nulls_last=False).drop(CLOCK)
