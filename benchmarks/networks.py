@@ -38,7 +38,7 @@ from oddlog.nn.strings import in_order
 
 CONTEXT, TOKENS_AT_ONCE, WINDOWS_AT_ONCE = 512, 8192, 8192
 N_STRINGS, N_SESSIONS, N_LINES, LINES_OF_WINDOW = 600, 15_000, 150_000, 100
-N_LEARNED, N_CHOSEN_BY, PASSES = 400, 100, 4
+N_WINDOWS, PASSES = 500, 4
 LEARNED: Mapping[str, tuple[str, ...]] = {
     "loggpt": ("reads=order", "epochs=10", "max_steps=60"),
     "logbert": ("reads=order", "epochs=1", "epoch_batches=60"),
@@ -95,7 +95,7 @@ def read_log(data: str) -> Sequences:
     if data == "hdfs":
         dataset = open_dataset("hdfs_v1", folder)
         assert isinstance(dataset, IdDataset)
-        return dataset.sequences.take(np.arange(N_SESSIONS))
+        return dataset.sequences.take(evenly(len(dataset.sequences), N_SESSIONS))  # anomalies last
     stream = open_dataset("bgl_stream", folder)
     assert isinstance(stream, IdStream)
     events = stream.events.head(N_LINES)
@@ -105,9 +105,13 @@ def read_log(data: str) -> Sequences:
     return Sequences.from_ids(ids.tolist(), labels)
 
 
-def take(strings: Distinct, index: NDArray) -> Distinct:
+def evenly(n: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of n places, evenly spaced."""
+    return np.linspace(0, n - 1, min(n, most)).astype(np.int64)
+
+
+def take(strings: Distinct, index: NDArray[np.int64]) -> Distinct:
     """Return some of the strings."""
-    index = np.unique(index.astype(np.int64))
     lengths = strings.lengths[index]
     pieces = [strings.tokens[strings.offsets[i] : strings.offsets[i + 1]] for i in index]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -120,7 +124,7 @@ def learned(detector: str, windows: Sequences, run: Run) -> Graph:
     fitted: Any = new_detector(detector, [f"{detector}.{value}" for value in LEARNED[detector]])
     if fitted.learns_from == "normal":
         windows = windows.take(~windows.anomalous).without_labels()
-    chosen_by = np.arange(len(windows)) < N_CHOSEN_BY
+    chosen_by = np.arange(len(windows)) % 5 == 0
     fitted.fit(windows.take(~chosen_by), windows.take(chosen_by), run)
     return fitted.graphs()[0]
 
@@ -151,16 +155,15 @@ def halves(data: str) -> tuple[Sequences, Sequences]:
     """Return windows of a log to fit networks to, and others for these to read."""
     sequences = read_log(data)
     third = np.arange(len(sequences)) % 3 == 0
-    windows = sequences.take(np.flatnonzero(third)[: N_LEARNED + N_CHOSEN_BY])
-    return windows, sequences.take(~third)
+    windows, unseen = sequences.take(third), sequences.take(~third)
+    return windows.take(evenly(len(windows), N_WINDOWS)), unseen
 
 
 def reading(detector: str, graph: Graph, unseen: Sequences) -> Subject:
     """Return a detector's network with distinct strings of windows."""
     assert graph.vocabulary is not None
     strings = in_order(unseen, graph.vocabulary, CONTEXT).distinct
-    chosen = np.linspace(0, len(strings) - 1, min(N_STRINGS, len(strings)))
-    return _SUBJECTS[detector](graph, take(strings, chosen))
+    return _SUBJECTS[detector](graph, take(strings, evenly(len(strings), N_STRINGS)))
 
 
 def _padded(strings: Distinct) -> tuple[list[Tensor], list[Tensor]]:
