@@ -347,27 +347,25 @@ def evaluate(
     from oddlog.artifact import write_json
     from oddlog.datasets import read_labels
     from oddlog.evaluate import recall_by_class
+    from oddlog.pipeline import evaluate_log
 
     notes, console = _consoles()
     check_suffix(out, JSON)
     table = None if labels is None else read_labels(labels)
     with terminal.progress_bars(notes) as progress:
         pipeline = oddlog.load(model, device)
-        result = pipeline.score(logs, format=format, labels=table, progress=progress)
-        progress("evaluating", 0, 0)
-        found = pipeline.evaluate(result)
-    terminal.show_notes(notes, result.lines())
-    record = {name: evaluation.to_dict() for name, evaluation in found.items()}
+        found = evaluate_log(pipeline, logs, table, format=format, progress=progress)
+    terminal.show_notes(notes, found.notes)
+    judged = found.evaluations
+    record = {name: evaluation.to_dict() for name, evaluation in judged.items()}
     if out is not None:
         write_json(out, record)
     if console.is_terminal:
-        terminal.show_evaluations(console, found)
-        own = found[pipeline.detector.name].decision
-        terminal.show_counts(console, own, result.calibration.false_alarm_rate)
-        terminal.show_recall_by_class(
-            console, recall_by_class(result.sequences.labels, result.flags)
-        )
-        if classes := found[pipeline.detector.name].classes:
+        own = judged[pipeline.detector.name]
+        terminal.show_evaluations(console, judged)
+        terminal.show_counts(console, own.decision, found.false_alarm_rate)
+        terminal.show_recall_by_class(console, recall_by_class(found.labels, found.flags))
+        if classes := own.classes:
             terminal.show_classes(console, classes)
     elif out is None:
         print_json_lines([record])

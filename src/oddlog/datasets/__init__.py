@@ -8,7 +8,7 @@ and attaches them to sequences, ``named`` knows where the public sets lie below 
 from oddlog.datasets.catalogue import ORIGINS, Origin
 from oddlog.datasets.download import fetch, read_receipts, wrong_files
 from oddlog.datasets.ids import IdDataset, IdStream, read_ids, read_stream
-from oddlog.datasets.labels import LabelReport, attach_labels, read_labels
+from oddlog.datasets.labels import LabelReport, attach_labels, label_keys, read_labels
 from oddlog.datasets.named import DATASETS, Dataset, RawDataset, dataset_files, open_dataset
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "attach_labels",
     "dataset_files",
     "fetch",
+    "label_keys",
     "open_dataset",
     "read_ids",
     "read_labels",

@@ -166,23 +166,32 @@ class LabelReport:
 
 
 def attach_labels(sequences: Sequences, labels: pl.DataFrame) -> tuple[Sequences, LabelReport]:
-    """Give each sequence the label of its session.
+    """Give each sequence the label of its session; see ``label_keys``."""
+    given, report = label_keys(sequences.keys, sequences.labels, labels)
+    return sequences.with_labels(given), report
+
+
+def label_keys(
+    keys: pl.Series, old: pl.Series, labels: pl.DataFrame
+) -> tuple[pl.Series, LabelReport]:
+    """Return the labels of sequences by their sessions.
 
     A sequence's key is its session's id, for later parts with ``~2``, ``~3`` ... behind it; a key
     that the labels name as it stands is taken as it stands. A sequence that the labels do not name
     keeps the label it had, and its session is counted as unlabelled.
 
     Args:
-        sequences: The sequences.
+        keys: (n,) String, of the sequences.
+        old: (n,) String, the labels they had.
         labels: ``session``, ``label``, each session once, as ``read_labels`` returns them.
 
     Raises:
         LabelsError: Not one sequence is named: the labels belong to another log.
     """
-    keys = pl.DataFrame({"key": sequences.keys, "old": sequences.labels})
-    exact = keys["key"].is_in(labels["session"].implode())
+    table = pl.DataFrame({"key": keys, "old": old})
+    exact = table["key"].is_in(labels["session"].implode())
     session = pl.when(exact).then("key").otherwise(pl.col("key").str.replace(LATER_PART, ""))
-    given = keys.with_columns(session=session).join(
+    given = table.with_columns(session=session).join(
         labels.select("session", "label", named=True),
         on="session",
         how="left",
@@ -191,7 +200,7 @@ def attach_labels(sequences: Sequences, labels: pl.DataFrame) -> tuple[Sequences
     new = pl.when("named").then("label").otherwise("old")
     sessions = given.unique("session")
     n_labelled = int(sessions["named"].fill_null(value=False).sum())
-    if not n_labelled and labels.height and len(sequences):
+    if not n_labelled and labels.height and table.height:
         raise LabelsError(
             f"none of {labels.height} labels is for one of the {sessions.height} sessions: labels "
             f"have ids like {labels['session'][0]!r}, the log like {sessions['session'][0]!r}"
@@ -202,4 +211,4 @@ def attach_labels(sequences: Sequences, labels: pl.DataFrame) -> tuple[Sequences
         n_unlabelled=sessions.height - n_labelled,
         n_unused=labels.height - n_labelled,
     )
-    return sequences.with_labels(given.select(label=new)["label"]), report
+    return given.select(label=new)["label"], report

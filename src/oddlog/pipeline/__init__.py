@@ -1,6 +1,7 @@
 """The main job: fit a pipeline on a log, score other logs with it."""
 
 from oddlog.pipeline.config import PipelineConfig, make_config
+from oddlog.pipeline.evaluation import Evaluated, evaluate_log
 from oddlog.pipeline.export import export
 from oddlog.pipeline.fit import fit, fit_sequences, prepare_fit
 from oddlog.pipeline.mine import mine_templates, template_ids
@@ -11,6 +12,7 @@ from oddlog.pipeline.update import Update, update, update_pipeline
 from oddlog.pipeline.verdicts import Verdicts, Wanted, score_log
 
 __all__ = [
+    "Evaluated",
     "Judge",
     "Pipeline",
     "PipelineConfig",
@@ -19,6 +21,7 @@ __all__ = [
     "Update",
     "Verdicts",
     "Wanted",
+    "evaluate_log",
     "export",
     "fit",
     "fit_sequences",

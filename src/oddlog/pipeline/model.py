@@ -39,7 +39,7 @@ from oddlog.evaluate import (
     evaluate,
     evaluate_classes,
 )
-from oddlog.events import Sequences
+from oddlog.events import NORMAL, Sequences
 from oddlog.findings import Scores
 from oddlog.group import group
 from oddlog.pipeline import clean
@@ -283,29 +283,49 @@ class Pipeline:
         Raises:
             LabelsError: No sequence has a label.
         """
-        known = result.sequences.labelled
-        if not known.any():
-            raise LabelsError(
-                "no sequence has a label: give --labels CSV, or a log whose lines have them"
-            )
+        labels, rate = result.sequences.labels, result.calibration.false_alarm_rate
+        _check_labelled(labels)
         sequences = result.sequences.without_labels()
-        truth = result.sequences.anomalous[known]
-        asked = result.calibration.false_alarm_rate
+        scores = {name: judge.detector.score(sequences) for name, judge in self.baselines.items()}
+        scores = {self.detector.name: result.scores, **scores}
+        return self.evaluate_scores(labels, scores, rate, resampling=resampling)
+
+    def evaluate_scores(
+        self,
+        labels: pl.Series,
+        scores: Mapping[str, Scores],
+        false_alarm_rate: float,
+        *,
+        resampling: Resampling | None = None,
+    ) -> dict[str, Evaluation]:
+        """Judge scores by labels, as ``evaluate`` does.
+
+        Args:
+            labels: (n,) String, null where unknown.
+            scores: Of the detector and of baselines, (n,) by name.
+            false_alarm_rate: The rate in force.
+            resampling: How intervals are made.
+
+        Raises:
+            LabelsError: No sequence has a label.
+        """
+        _check_labelled(labels)
+        known = labels.is_not_null().to_numpy()
+        truth = (labels.filter(pl.Series(known)) != NORMAL).to_numpy()
         judged = {}
-        for name, judge in {self.detector.name: self.judge, **self.baselines}.items():
-            own = judge is self.judge
-            scores = result.scores if own else judge.detector.score(sequences)
-            calibration = result.calibration if own else judge.calibration.at(asked)
-            found = evaluate(
-                scores.sequence[known],
+        for name, found in scores.items():
+            judge = self.judge if name == self.detector.name else self.baselines[name]
+            calibration = judge.calibration.at(false_alarm_rate)
+            own = found.sequence[known]
+            evaluation = evaluate(
+                own,
                 truth,
-                calibration.flags(scores.sequence)[known],
-                p_values=calibration.p_values(scores.sequence)[known],
+                calibration.flags(own),
+                p_values=calibration.p_values(own),
                 rates=[rate for rate in RATES if not calibration.n_missing(rate)],
                 resampling=resampling,
             )
-            classes = _classes(scores, result.sequences, resampling)
-            judged[name] = replace(found, classes=classes)
+            judged[name] = replace(evaluation, classes=_classes(found, labels, resampling))
         return judged
 
     def save(self, folder: Path, *, keep: bool = False) -> Path | None:
@@ -399,12 +419,19 @@ def describe_source(source: str | Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
+def _check_labelled(labels: pl.Series) -> None:
+    if labels.is_null().all():
+        raise LabelsError(
+            "no sequence has a label: give --labels CSV, or a log whose lines have them"
+        )
+
+
 def _classes(
-    scores: Scores, sequences: Sequences, resampling: Resampling | None
+    scores: Scores, labels: pl.Series, resampling: Resampling | None
 ) -> ClassEvaluation | None:
     """Judge the classes of those sequences whose label is known, if the detector has any."""
     if scores.class_probs is None:
         return None
-    known = sequences.labelled
-    labels, probs = sequences.labels.filter(pl.Series(known)), scores.class_probs[known]
-    return evaluate_classes(labels, scores.class_names, probs, resampling=resampling)
+    known = labels.is_not_null()
+    probs = scores.class_probs[known.to_numpy()]
+    return evaluate_classes(labels.filter(known), scores.class_names, probs, resampling=resampling)

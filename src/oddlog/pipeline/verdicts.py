@@ -1,18 +1,8 @@
-"""The verdicts on a log of any size: what is told of its sequences, and none of their events.
-
-Once a long log is sorted (``LogParts``), two of its parts are judged at a time, each by a thread of
-its own: polars, numpy and torch let go of the interpreter while they compute. What is told is added
-up in the order of the parts, so that it does not depend on which is done first.
-"""
+"""The verdicts on a log of any size: what is told of its sequences, and none of their events."""
 
 from __future__ import annotations
 
-import sys
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from oddlog.calibrate import Calibration
-from oddlog.detectors import reads_text
-from oddlog.drain import Novelties
-from oddlog.drift import Drift, Unknown, begun, drift_of, find_unknown, joined
-from oddlog.events import Sequences
+from oddlog.drift import Drift, Unknown, drift_of, find_unknown, joined
+from oddlog.pipeline.judging import PLACE, in_order, judge_log, place_of, reading_of
 from oddlog.pipeline.model import Pipeline, novel_note
-from oddlog.pipeline.parts import PART_EVENTS, LogParts
-from oddlog.pipeline.reading import Reading
+from oddlog.pipeline.parts import PART_EVENTS
 from oddlog.pipeline.result import Result, caveats, iso_times, worst_first
 from oddlog.run import Progress, silent
 
 BATCH = 10_000  # rows that are objects of Python at a time
-AT_ONCE = 2  # parts that are judged at a time, each of them in memory
 
 
 @dataclass(frozen=True)
@@ -113,77 +99,16 @@ def score_log(
         part_events: Events of a log that is not taken apart.
     """
     wanted = wanted or Wanted()
-    config = pipeline.config
-    assert config.window is not None  # noqa: S101 -- fit stores the one it chose
-    layout = format or config.format
-    texts = wanted.explain or reads_text(pipeline.detector)
-    reading = Reading(sources, layout, config.session_by, config.window, texts)
-    novel = Novelties(pipeline.templates.config)
-    number = {str(source): i for i, source in enumerate(sources)}
     calibration = pipeline.calibration
     if wanted.false_alarm_rate is not None:
         calibration = calibration.at(wanted.false_alarm_rate)
 
-    def judge(sequences: Sequences) -> _Told:
-        result = pipeline.judge_part(sequences, novel, log.ends)
-        return _Told.of(result.at(calibration.false_alarm_rate), wanted, number)
+    def tell(result: Result) -> _Told:
+        return _Told.of(result.at(calibration.false_alarm_rate), wanted, sources)
 
-    found = _Found(wanted, number)
-    with tempfile.TemporaryDirectory(prefix="oddlog-") as folder:
-        log = LogParts(reading, pipeline.templates, novel, Path(folder), part_events=part_events)
-        # What reads messages is large, or asks a server that counts: a part at a time.
-        most = 0 if reads_text(pipeline.detector) else part_events // AT_ONCE
-        for told in _judged(log, judge, most, progress):
-            found.add(told)
-    notes = (*(read.summary() for read in log.reads), log.report.summary())
-    return found.verdicts(calibration, notes)
-
-
-def _judged(
-    log: LogParts, judge: Callable[[Sequences], _Told], most: int, progress: Progress
-) -> Iterator[_Told]:
-    """Yield what is told of each part, in their order; of buckets several are judged at a time.
-
-    Args:
-        log: Its parts are taken.
-        judge: Judges one.
-        most: Events of a part above which it is judged by itself.
-        progress: Called as work goes on.
-    """
-    coming: deque[Future[_Told]] = deque()
-    with _judges() as pool:
-        for sequences in log.parts(progress):
-            progress("scoring", 0, 0)
-            if not log.in_buckets:
-                yield judge(sequences)
-                continue
-            coming.append(pool.submit(judge, sequences))
-            while len(coming) >= (AT_ONCE if sequences.events.height <= most else 1):
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-
-
-@contextmanager
-def _judges() -> Iterator[Executor]:
-    """Give threads that judge; torch, where a detector has loaded it, shares the cores among them.
-
-    Its threads are started for every product of matrices: those of two parts would wait for each
-    other.
-    """
-    torch = sys.modules.get("torch")
-    n_cores = torch.get_num_threads() if torch else 1
-
-    def share() -> None:
-        if torch:
-            torch.set_num_threads(max(1, n_cores // AT_ONCE))
-
-    try:
-        with ThreadPoolExecutor(AT_ONCE, "judge", initializer=share) as pool:
-            yield pool
-    finally:
-        if torch:
-            torch.set_num_threads(n_cores)
+    reading = reading_of(pipeline, sources, format, texts=wanted.explain)
+    told, notes = judge_log(pipeline, reading, tell, progress=progress, part_events=part_events)
+    return _Found(told, wanted, len(sources)).verdicts(calibration, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,13 +126,13 @@ class _Told:
     unknown: Unknown
 
     @classmethod
-    def of(cls, result: Result, wanted: Wanted, sources: dict[str, int]) -> _Told:
+    def of(cls, result: Result, wanted: Wanted, sources: Sequence[str | Path]) -> _Told:
         chosen = result.flagged()
         if wanted.n_highest and result.calibration.n_missing():
             chosen = result.highest(wanted.n_highest)
         rows = result.verdicts(every=wanted.every, explain=wanted.explain, chosen=chosen)
         number = np.arange(len(result)) if wanted.every else chosen
-        order = _order(result.sequences, sources)
+        order = place_of(result.sequences, sources)
         known = {"score": result.scores.sequence, "flagged": result.flags}
         return cls(
             table=pl.concat([rows, order[number]], how="horizontal"),
@@ -216,36 +141,21 @@ class _Told:
         )
 
 
-def _order(sequences: Sequences, sources: dict[str, int]) -> pl.DataFrame:
-    """Return what puts sequences of several parts in the order of the log."""
-    first = sequences.events.select("source", "line")[sequences.rows[sequences.offsets[:-1]]]
-    source = first["source"].replace_strict(sources, return_dtype=pl.UInt32)
-    begin = begun(sequences)
-    return pl.DataFrame({"_begun": begin, "_source": source, "_line": first["line"]})
-
-
 class _Found:
     """What is kept of all parts."""
 
-    def __init__(self, wanted: Wanted, sources: dict[str, int]) -> None:
+    def __init__(self, told: Sequence[_Told], wanted: Wanted, n_sources: int) -> None:
         self._wanted = wanted
-        self._sources = sources
-        self._tables: list[pl.DataFrame] = []
-        self._sequences: list[pl.DataFrame] = []
-        self._unknown: Unknown | None = None
-
-    def add(self, told: _Told) -> None:
-        self._tables.append(told.table)
-        self._sequences.append(told.sequences)
-        parts = [told.unknown] if self._unknown is None else [self._unknown, told.unknown]
-        self._unknown = joined(parts, n_shown=None)
+        self._n_sources = n_sources
+        self._tables = [part.table for part in told]
+        self._sequences = [part.sequences for part in told]
+        self._unknown = joined([part.unknown for part in told])
 
     def verdicts(self, calibration: Calibration, notes: tuple[str, ...]) -> Verdicts:
-        unknown = joined([] if self._unknown is None else [self._unknown])
+        unknown = self._unknown
         if unknown.n_unknown_events:
             notes = (*notes, novel_note(unknown.n_unknown_events, unknown.n_templates))
-        sequences = pl.concat(self._sequences)
-        sequences = sequences[self._in_order(sequences)]
+        sequences = self._joined(self._sequences)
         scores, flags = sequences["score"].to_numpy(), sequences["flagged"].to_numpy()
         return Verdicts(
             table=self._table(calibration),
@@ -255,7 +165,7 @@ class _Found:
                 calibration.scores,
                 scores,
                 flags,
-                sequences["_begun"],
+                sequences[PLACE[0]],
                 asked_rate=calibration.false_alarm_rate,
                 unknown=unknown,
             ),
@@ -263,21 +173,12 @@ class _Found:
         )
 
     def _table(self, calibration: Calibration) -> pl.DataFrame:
-        table = pl.concat(self._tables)
-        table = table[self._in_order(table)]
+        table = self._joined(self._tables)
         if not self._wanted.every:
             table = table[np.argsort(-table["score"].to_numpy(), kind="stable")]
             if self._wanted.n_highest and calibration.n_missing():
                 table = table.head(self._wanted.n_highest)
-        return table.drop("_begun", "_source", "_line")
+        return table.drop(PLACE)
 
-    def _in_order(self, table: pl.DataFrame) -> NDArray[np.integer]:
-        """Return the rows by line, or of several sources by time, source and line.
-
-        The one part of a log of several sources is in the order in which they were merged.
-        """
-        several = len(self._sources) > 1
-        if several and len(self._tables) == 1:
-            return np.arange(table.height)
-        keys = ["_begun", "_source", "_line"] if several else ["_line"]
-        return table.select(pl.arg_sort_by(keys, maintain_order=True)).to_series().to_numpy()
+    def _joined(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        return pl.concat(tables)[in_order(tables, self._n_sources)]

@@ -1,0 +1,150 @@
+"""A log of any size judged part by part, and what is told of the parts put in the log's order.
+
+Once a long log is sorted (``LogParts``), two of its parts are judged at a time, each by a thread of
+its own: polars, numpy and torch let go of the interpreter while they compute. What is told is kept
+in the order of the parts, so that it does not depend on which is done first.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from oddlog.detectors import reads_text
+from oddlog.drain import Novelties
+from oddlog.drift import begun
+from oddlog.events import Sequences
+from oddlog.pipeline.model import Pipeline
+from oddlog.pipeline.parts import PART_EVENTS, LogParts
+from oddlog.pipeline.reading import Reading
+from oddlog.pipeline.result import Result
+from oddlog.run import Progress, silent
+
+T = TypeVar("T")
+AT_ONCE = 2  # parts that are judged at a time, each of them in memory
+PLACE = ("_begun", "_source", "_line")  # columns beside those that are told
+
+
+def reading_of(
+    pipeline: Pipeline, sources: Sequence[str | Path], format: str | None, *, texts: bool
+) -> Reading:
+    """Return how a log is read as the fitted one was, ``texts`` where something reads lines."""
+    config = pipeline.config
+    assert config.window is not None  # noqa: S101 -- fit stores the one it chose
+    texts = texts or reads_text(pipeline.detector)
+    return Reading(sources, format or config.format, config.session_by, config.window, texts)
+
+
+def judge_log(
+    pipeline: Pipeline,
+    reading: Reading,
+    tell: Callable[[Result], T],
+    *,
+    progress: Progress = silent,
+    part_events: int = PART_EVENTS,
+) -> tuple[list[T], tuple[str, ...]]:
+    """Score a log part by part.
+
+    Args:
+        pipeline: The fitted one.
+        reading: What is read, and how.
+        tell: What is kept of a part; called by two threads at a time.
+        progress: Called as work goes on.
+        part_events: Events of a log that is not taken apart.
+
+    Returns:
+        What was told of each part, in their order, and notes on the log for a person.
+    """
+    novel = Novelties(pipeline.templates.config)
+
+    def judge(sequences: Sequences) -> T:
+        return tell(pipeline.judge_part(sequences, novel, log.ends))
+
+    with tempfile.TemporaryDirectory(prefix="oddlog-") as folder:
+        log = LogParts(reading, pipeline.templates, novel, Path(folder), part_events=part_events)
+        # What reads messages is large, or asks a server that counts: a part at a time.
+        most = 0 if reads_text(pipeline.detector) else part_events // AT_ONCE
+        told = list(_judged(log, judge, most, progress))
+    return told, (*(read.summary() for read in log.reads), log.report.summary())
+
+
+def _judged(
+    log: LogParts, judge: Callable[[Sequences], T], most: int, progress: Progress
+) -> Iterator[T]:
+    """Yield what is told of each part, in their order; of buckets several are judged at a time.
+
+    Args:
+        log: Its parts are taken.
+        judge: Judges one.
+        most: Events of a part above which it is judged by itself.
+        progress: Called as work goes on.
+    """
+    coming: deque[Future[T]] = deque()
+    with _judges() as pool:
+        for sequences in log.parts(progress):
+            progress("scoring", 0, 0)
+            if not log.in_buckets:
+                yield judge(sequences)
+                continue
+            coming.append(pool.submit(judge, sequences))
+            while len(coming) >= (AT_ONCE if sequences.events.height <= most else 1):
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+@contextmanager
+def _judges() -> Iterator[Executor]:
+    """Give threads that judge; torch, where a detector has loaded it, shares the cores among them.
+
+    Its threads are started for every product of matrices: those of two parts would wait for each
+    other.
+    """
+    torch = sys.modules.get("torch")
+    n_cores = torch.get_num_threads() if torch else 1
+
+    def share() -> None:
+        if torch:
+            torch.set_num_threads(max(1, n_cores // AT_ONCE))
+
+    try:
+        with ThreadPoolExecutor(AT_ONCE, "judge", initializer=share) as pool:
+            yield pool
+    finally:
+        if torch:
+            torch.set_num_threads(n_cores)
+
+
+def place_of(sequences: Sequences, sources: Sequence[str | Path]) -> pl.DataFrame:
+    """Return the columns of ``PLACE``: what puts sequences of several parts in the log's order."""
+    number = {str(source): i for i, source in enumerate(sources)}
+    first = sequences.events.select("source", "line")[sequences.rows[sequences.offsets[:-1]]]
+    source = first["source"].replace_strict(number, return_dtype=pl.UInt32)
+    begin = begun(sequences)
+    return pl.DataFrame(dict(zip(PLACE, (begin, source, first["line"]), strict=True)))
+
+
+def in_order(tables: Sequence[pl.DataFrame], n_sources: int) -> NDArray[np.integer]:
+    """Return how the rows of the parts' tables are ordered: by line, of several sources by time.
+
+    The one part of a log of several sources is in the order in which they were merged.
+
+    Args:
+        tables: One for each part, with the columns of ``PLACE``.
+        n_sources: Sources of the log.
+    """
+    table = pl.concat(tables)
+    if n_sources > 1 and len(tables) == 1:
+        return np.arange(table.height)
+    keys = PLACE if n_sources > 1 else PLACE[-1:]
+    return table.select(pl.arg_sort_by(keys, maintain_order=True)).to_series().to_numpy()
