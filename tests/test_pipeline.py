@@ -1,8 +1,10 @@
 """Fitting and loading a pipeline: what learns from what, and what is refused."""
 
 import hashlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +17,8 @@ from oddlog.datasets import attach_labels
 from oddlog.detectors import DETECTORS
 from oddlog.errors import ArtifactError, ConfigError, FormatError, LabelsError, OddlogError
 from oddlog.findings import Explanation, Scores
-from oddlog.pipeline import fit_sequences, make_config
+from oddlog.group import Window
+from oddlog.pipeline import PipelineConfig, fit_sequences, make_config
 from oddlog.pipeline.prepare import prepare, read_sources
 from oddlog.run import Run
 from oddlog.simulate import simulate, write
@@ -311,6 +314,34 @@ def test_the_same_file_twice_is_refused(tmp_path):
     log = sessions_log(tmp_path / "a.log")
     with pytest.raises(ConfigError, match=r"a\.log: given twice"):
         oddlog.fit([log, log], settings())
+
+
+def test_a_file_whose_name_is_not_utf8_is_refused_with_what_to_do(tmp_path):
+    log = sessions_log(tmp_path / os.fsdecode(b"caf\xe9.log"))
+    with pytest.raises(ConfigError, match="the name is not UTF-8; rename the file"):
+        oddlog.fit([log], settings())
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_log_is_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot write there; name another folder"):
+        oddlog.fit([tmp_path / "absent.log"], settings(), model=tmp_path / "file" / "model")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_that_is_in_no_list_is_refused_with_what_to_do(tmp_path, kind):
+    log = sessions_log(tmp_path / "a.log")
+    with pytest.raises(ConfigError, match=r"a list of paths: \['.*a\.log'\]"):
+        oddlog.fit(kind(log), settings())
+
+
+def test_a_window_can_be_given_as_text():
+    assert PipelineConfig(window="lines:10/5").window == Window.parse("lines:10/5")
+
+
+def test_a_window_that_is_none_is_refused_with_an_example():
+    with pytest.raises(ConfigError, match="not a window; write one like session, lines:100"):
+        PipelineConfig(window="daily")
 
 
 def test_no_file_at_all_is_refused():

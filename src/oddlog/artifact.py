@@ -71,13 +71,15 @@ def check_replaceable(path: Path) -> None:
 
     Raises:
         ArtifactError: ``path`` is something else than a folder that oddlog wrote (one with a
-            manifest) or an empty one.
+            manifest) or an empty one, or nothing may be written beside it.
     """
-    if not path.exists():
-        return
-    if path.is_dir() and (not any(path.iterdir()) or _is_model(path)):
-        return
-    raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or _is_model(path))):
+        raise ArtifactError(f"{path}: exists and is no oddlog model; name another folder")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ArtifactError(f"{path}: cannot write there; name another folder")
 
 
 def _is_model(folder: Path) -> bool:

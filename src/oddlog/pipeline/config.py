@@ -24,7 +24,8 @@ class PipelineConfig(Config):
     Attributes:
         format: Name of a layout, a regex with named groups, or "auto".
         session_by: Regex or field that gives sessions; None for the layout's own rule.
-        window: How events are cut into sequences; None to choose by what the log has.
+        window: How events are cut into sequences, as text such as "lines:100" too; None to choose
+            by what the log has.
         max_events: Events of a log to hold in memory while learning, about 700 bytes each. Of one
             with more, sessions are drawn at random; see ``pipeline.sample``.
         cut: Cut normal data by time, or sessions at random.
@@ -66,6 +67,11 @@ class PipelineConfig(Config):
             raise ValueError(f"the shares {self.shares} sum to more than 1")
         return self
 
+    @field_validator("window", mode="before")
+    @classmethod
+    def _window_of_text(cls, window: object) -> object:
+        return Window.parse(window) if isinstance(window, str) else window
+
     @field_validator("assume_anomalies")
     @classmethod
     def _few_anomalies(cls, share: float) -> float:
@@ -93,8 +99,6 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
         ConfigError: Unknown settings, or settings of a detector that is not the one chosen.
     """
     values = dict(settings)
-    if isinstance(values.get("window"), str):
-        values["window"] = Window.parse(values["window"])
     groups = {key: values.pop(key) for key in [*values] if key in DETECTORS}
     own = _own_settings(groups, values.get("detector", PipelineConfig().detector), where)
     config = build(PipelineConfig, values, where)

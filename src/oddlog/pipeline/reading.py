@@ -29,14 +29,23 @@ def check_sources(sources: Sequence[str | Path]) -> None:
     """Refuse what is no list of sources.
 
     Raises:
-        ConfigError: No source, or one given twice.
+        ConfigError: No source, one given twice, one whose name is not UTF-8, or a path that is in
+            no list.
     """
+    if isinstance(sources, (str, Path)):
+        raise ConfigError(f"{sources}: logs are given as a list of paths: [{str(sources)!r}]")
     if not sources:
         raise ConfigError("no log given: name one or more files, or - for standard input")
     names = [str(source) for source in sources]
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ConfigError(f"{name}: given twice; its lines would count twice")
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # bytes of another encoding
+            raise ConfigError(
+                f"{name}: the name is not UTF-8; rename the file, or give it on standard input"
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ out as in ``fit``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from oddlog.detectors import Adaptive, Detector
 from oddlog.drain import Novelties, Templates
 from oddlog.drift import Drift, UnknownTemplate, find_unknown, measure_drift
 from oddlog.endings import Silences
-from oddlog.errors import ArtifactError, ConfigError
+from oddlog.errors import ConfigError
 from oddlog.events import Sequences
 from oddlog.pipeline.clean import Cleaned, check_share, clean, count
 from oddlog.pipeline.config import PipelineConfig
@@ -162,7 +161,6 @@ def update(
     pipeline = Pipeline.load(model, run.device)
     target = Path(model if out is None else out).absolute()
     check_replaceable(target)
-    _check_writable(target)
     updated = update_pipeline(pipeline, sources, settings=settings, labels=labels, run=run)
     kept = updated.pipeline.save(target, keep=True)
     return replace(updated, written=target, kept=kept)
@@ -391,14 +389,3 @@ def _describe(drift: Drift) -> str:
         f"{drift.asked_rate:.2%} asked, {share:.1%} with an unknown template; scores "
         f"{shift.distance:.2f} apart (p {shift.p_value:.3f})"
     )
-
-
-def _check_writable(target: Path) -> None:
-    parent = target.parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ArtifactError(
-            f"{target}: cannot write there; name another folder with --out, the model stays as it "
-            "is"
-        )
