@@ -135,6 +135,18 @@ def test_the_pieces_of_a_batch_have_its_gradient(network, monkeypatch):
     assert parts.item() == pytest.approx(loss_of(network, batch, centre, 0.1).item(), rel=1e-5)
 
 
+def test_pieces_of_unequal_length_have_the_gradient_of_their_batch(network, monkeypatch):
+    monkeypatch.setattr("oddlog.detectors.logbert.model.TRAINING_TOKENS", 4)
+    tokens = torch.tensor([[BEGIN, ONE, TWO, END], [BEGIN, TWO, PAD, PAD], [BEGIN, ONE, END, PAD]])
+    masked = torch.tensor([[0, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]]).bool()
+    batch = Batch(tokens, tokens.masked_fill(masked, 8), masked, torch.tensor([1.0, 2.0, 4.0]))
+    centre = torch.full((8,), 0.5)
+    pieces = cut_into_pieces(batch)
+    parts = sum(share * loss_of(network, piece, centre, 0.7) for piece, share in pieces)
+    assert [len(piece.tokens) for piece, _ in pieces] == [1, 1, 1]
+    assert parts.item() == pytest.approx(loss_of(network, batch, centre, 0.7).item(), rel=1e-5)
+
+
 def hidden(config, n=400):
     tokens = torch.tensor([[BEGIN, ONE, TWO, THREE, END, PAD]] * n)
     return (tokens, *hide(tokens, config, mask=8, generator=torch.Generator().manual_seed(0)))

@@ -253,24 +253,29 @@ class Batch:
         inputs: (B, T) int64, what the network is shown of it.
         masked: (B, T) bool, what it has to predict.
         weights: (B,) float32, how much each string counts.
+        stress: Factor of the loss of masked tokens beside the distance; not 1 in a piece that has
+            another share of a batch's masked tokens than of its strings.
     """
 
     tokens: Tensor
     inputs: Tensor
     masked: Tensor
     weights: Tensor
+    stress: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(*(value.to(device) for value in vars(self).values()))
+        tables = (self.tokens, self.inputs, self.masked, self.weights)
+        return Batch(*(value.to(device) for value in tables), stress=self.stress)
 
-    def rows(self, rows: Tensor, longest: int) -> Batch:
+    def rows(self, rows: Tensor, longest: int, stress: float) -> Batch:
         """Return some of its strings, cut to the longest of them."""
         return Batch(
             self.tokens[rows, :longest],
             self.inputs[rows, :longest],
             self.masked[rows, :longest],
             self.weights[rows],
+            stress,
         )
 
 
@@ -284,7 +289,8 @@ def loss_of(model: BERT, batch: Batch, centre: Tensor, alpha: float) -> Tensor:
     weights = batch.weights[:, None].expand_as(batch.tokens)[batch.masked]
     predicted = (losses * weights).sum() / weights.sum().clamp(min=1e-12)
     distance = ((outputs[:, 0] - centre) ** 2).mean(dim=1)  # (B,)
-    return predicted + alpha * (distance * batch.weights).sum() / batch.weights.sum()
+    apart = (distance * batch.weights).sum() / batch.weights.sum()
+    return batch.stress * predicted + alpha * apart
 
 
 def hide(
@@ -421,14 +427,18 @@ def cut_into_pieces(batch: Batch) -> list[tuple[Batch, float]]:
     """Cut a batch by rows so that memory and padding stay in bounds; see ``pieces_by_length``.
 
     Returns:
-        The pieces, each with its share of the weight of all masked tokens.
+        The pieces, each with its share of the weight of all strings: the sum of their losses by it
+        is the loss of the batch.
     """
     lengths = (batch.tokens != PAD).sum(dim=1)
     pieces = pieces_by_length(lengths, TRAINING_TOKENS)
     if len(pieces) == 1:
         return [(batch, 1.0)]
     mass = batch.weights * batch.masked.sum(dim=1)
-    share = mass / mass.sum().clamp(min=1e-12)
-    return [
-        (batch.rows(rows, int(lengths[rows].max())), share[rows].sum().item()) for rows in pieces
-    ]
+    of_masked, of_strings = mass / mass.sum().clamp(min=1e-12), batch.weights / batch.weights.sum()
+    found = []
+    for rows in pieces:
+        share = of_strings[rows].sum().item()
+        stress = of_masked[rows].sum().item() / share
+        found.append((batch.rows(rows, int(lengths[rows].max()), stress), share))
+    return found
