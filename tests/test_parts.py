@@ -7,6 +7,7 @@ from random import Random
 
 import polars as pl
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 
 import oddlog
@@ -190,6 +191,25 @@ def test_only_a_detector_that_reads_messages_is_given_them(reads, folder, fitted
     score_log(pipeline, [log], Wanted(every=True), part_events=150)
     assert len(given) > 2
     assert set(given) == {reads}
+
+
+def test_judges_share_the_threads_of_torch_and_give_them_back(folder, fitted, monkeypatch):
+    pipeline = fitted("session,max=4")
+    kind = type(pipeline.detector)
+    seen, score = [], kind.score
+
+    def look(self, sequences):
+        seen.append(torch.get_num_threads())
+        return score(self, sequences)
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(kind, "score", look)
+    torch.set_num_threads(4)
+    score_log(pipeline, [write_log(folder / "new.log", 120, 2)], part_events=150)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == 4
+    assert set(seen) == {2}
 
 
 def test_an_error_in_a_part_is_told(folder, fitted, monkeypatch):
