@@ -93,7 +93,7 @@ def table(records: list[dict]) -> str:
         for name, middle in medians(known).items()
         if (own := [shares[name] for shares in known if name in shares])
     ]
-    runs = f"{len(known)} runs under the load of other work. {measured_at(records)}"
+    runs = f"runs: {len(known)}, under the load of other work. {measured_at(records)}"
     told = f"`python benchmarks/shares.py`, {runs}"
     return f"{told}\n\n{markdown(['network', 'of the limit, median', 'runs by it'], rows)}"
 

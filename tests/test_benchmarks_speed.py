@@ -142,3 +142,49 @@ def test_a_share_that_has_fallen_below_the_band_is_named(benchmark):
     low = shares.KEPT * 0.24 - 0.001
     found = {"loggpt, scoring": low, "deeplog, scoring": 0.3, "unknown": 0.0}
     assert shares.fallen(found, known) == [f"loggpt, scoring: {low:.1%}, recorded 24.0%"]
+
+
+def training_record(training, **figures):
+    stage = training.StageCost("next key", 5, 40, 3, 0.5, 10.0, 12.0, 6.0, 7.0, 2.0, 50, 1000, 900)
+    stage.operations = 4e9
+    record = {"detector": "deeplog", "threads": 1, "load": 2.0, "limit": 3e9, "peak_mb": 700.0}
+    record |= {"before_mb": 500.0, "machine": "x", "version": "1", "commit": "c" * 40}
+    return record | {"stages": [training.asdict(stage)]} | figures
+
+
+def test_a_row_of_training_tells_rates_without_validation_and_passes_of_a_step(training):
+    record = training_record(training)
+    row = training.row_of(record, record["stages"][0])
+    # 900 tokens in 8 s; three passes of 4e9 operations in 8 s of 3e9 a second
+    assert row[3:7] == ["3 of 5", "6.0", "10.0", ""]
+    assert row[7:] == ["20%", "0.1", "50%", "10.0%", "700"]
+
+
+def test_the_clock_is_told_of_an_idle_machine_and_the_latest_record_counts(training):
+    records = [training_record(training), training_record(training, load=0.1)]
+    text = training.table(records)
+    assert text.count("`deeplog`") == 1
+    assert "| 7.0 |" in text
+
+
+def test_ways_without_a_record_are_named(inference):
+    eager = {"detector": "loggpt", "data": "hdfs", "way": "eager", "seconds": 1.0, "apart": 0.0}
+    eager |= {"scores_apart": 0.0, "flags_moved": 0, "flags": 9, "flags_raised": 1, "filled": 1.0}
+    eager |= {"tokens_per_s": 5e4, "share_of_limit": 0.2, "limit": 9e10, "machine": "x"}
+    text = inference.table([eager | {"version": "1", "commit": None}])
+    lacking = text.replace("\n", " ").split("Not measured yet: ")[1]
+    assert "| `loggpt` | HDFS | eager | 50 | 1.00 | 20% | 100% | 0e+00 | 0e+00 | 0 of 9 |" in text
+    assert "loggpt on HDFS by int8" in lacking
+    assert "deeplog on HDFS by prefixes" not in lacking
+
+
+def test_what_is_recorded_is_not_measured_again(inference, tmp_path):
+    out = tmp_path / "inference.jsonl"
+    known = [{"detector": "deeplog", "data": "hdfs", "way": way} for way in ("eager", "int8")]
+    inference.append(out, known)
+    asked = inference.argparse.Namespace(
+        out=out, again=False, detectors=["deeplog", "logbert"], ways=["int8", "prefixes"]
+    )
+    assert inference.missing(asked, "hdfs") == {"logbert": ["eager", "int8"]}
+    asked.again = True
+    assert list(inference.missing(asked, "hdfs")) == ["deeplog", "logbert"]
