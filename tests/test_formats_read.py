@@ -181,6 +181,13 @@ def test_a_reference_time_without_a_zone_is_refused() -> None:
         parse_lines(pl.Series(["x"]), "s", LAYOUTS["syslog"], reference=datetime(2024, 1, 1))
 
 
+def test_a_log_of_another_format_is_told_to_be_one(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text('{"msg": "up"}\n')
+    assert "no line is of that format" in read_events(log, "syslog")[1].summary()
+    assert "no line is of that format" not in read_events(log)[1].summary()
+
+
 def test_the_report_tells_what_was_not_plain(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     path.write_bytes(b"?\n2024-02-30 00:00:00 a\r\n\tb\xff\n2024-02-03 00:00:00 \0\n")

@@ -515,6 +515,15 @@ def test_one_byte_of_a_model_that_has_changed_is_noticed(tmp_path):
         oddlog.load(model)
 
 
+def test_settings_that_are_cut_off_where_they_still_can_be_read_are_noticed(tmp_path):
+    model = tmp_path / "model"
+    oddlog.fit([sessions_log(tmp_path / "a.log")], settings(), model=model)
+    text = (model / "config.toml").read_text()
+    (model / "config.toml").write_text(text[: text.index("[drain]")])
+    with pytest.raises(ArtifactError, match=r"config\.toml: damaged"):
+        oddlog.load(model)
+
+
 @pytest.mark.parametrize("name", ["config.toml", "templates.json", "calibration.json"])
 def test_a_model_without_one_of_its_files_is_refused(tmp_path, name):
     oddlog.fit([sessions_log(tmp_path / "a.log")], settings(), model=tmp_path / "model")

@@ -192,15 +192,15 @@ def file_digest(path: Path) -> str:
 def write_digests(folder: Path) -> None:
     """Write down what is in the files of a model folder, so that damage to any is noticed.
 
-    Left out are the two that are also for a person to read, and say themselves what they hold.
+    The manifest is left out: it is read first, and says itself what it is.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     named = {path.relative_to(folder).as_posix(): path for path in files}
-    told = {name: file_digest(p) for name, p in named.items() if name not in (MANIFEST, CONFIG)}
+    told = {name: file_digest(p) for name, p in named.items() if name != MANIFEST}
     write_json(folder / DIGESTS, told)
 
 
-def check_digests(folder: Path, under: str = "", but: str | None = None) -> None:
+def check_digests(folder: Path, under: str = "", but: tuple[str, ...] = ()) -> None:
     """Compare files of a model folder with what ``write_digests`` wrote down, if it did.
 
     Args:
@@ -217,7 +217,7 @@ def check_digests(folder: Path, under: str = "", but: str | None = None) -> None
     if not isinstance(digests, dict):
         raise ArtifactError(f"{folder / DIGESTS}: damaged: no digests; fit the model again")
     for name, digest in digests.items():
-        if not name.startswith(under) or (but and name.startswith(but)):
+        if not name.startswith(under) or name.startswith(but):
             continue
         try:
             found = file_digest(folder / name)

@@ -19,6 +19,7 @@ from oddlog.formats.shaped import shapes_of_block
 from oddlog.shapes import Shaped
 
 CHUNK_LINES = 200_000
+NO_MATCH = "; no line is of that format: is it another kind of log? --format says which"
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,12 @@ class ReadReport:
         told = "".join(f", {n:,} {what}" for what, n in asides.items() if n)
         return (
             f"{self.source}: {self.n_lines:,} lines, {self.n_events:,} events as {self.format}"
-            f"{told} ({self.note})"
+            f"{told} ({self.note}){'' if self._matches else NO_MATCH}"
         )
+
+    @property
+    def _matches(self) -> bool:
+        return not self.n_events or self.n_unmatched < self.n_events
 
 
 def read_events(

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from oddlog.artifact import (
+    CONFIG,
     FORMAT_VERSION,
     MANIFEST,
     check_digests,
@@ -362,11 +363,12 @@ class Pipeline:
         """
         folder = Path(folder).absolute()
         manifest = read_manifest(folder)
-        check_digests(folder, but=BASELINE_FILES)
+        check_digests(folder, but=(BASELINE_FILES, CONFIG))
         where = folder / "config.toml"
         config = build_stored(PipelineConfig, read_toml(where), str(where))
         if config.window is None or config.detector != manifest.get("detector"):
             raise ArtifactError(f"{folder}: config.toml and manifest disagree; fit it again")
+        check_digests(folder, CONFIG)  # last: a setting of another version is named first
         return cls(
             config=config,
             templates=Templates.from_json(read_json(folder / "templates.json")),
