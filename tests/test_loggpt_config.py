@@ -46,7 +46,7 @@ def test_settings_of_a_variant_are_a_group():
 
 
 def test_an_unknown_setting_of_a_variant_is_named_with_the_nearest_one():
-    with pytest.raises(ConfigError, match=r"loggpt: unknown setting 'ppo\.sample'.*'samples'"):
+    with pytest.raises(ConfigError, match=r"loggpt: unknown setting 'ppo\.sample'.*'ppo\.samples'"):
         from_command_line("loggpt.ppo.sample=8")
 
 
