@@ -321,3 +321,10 @@ def test_a_model_of_another_format_version_is_refused(tmp_path, manifest):
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=r"model format .*fit the model again"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.json", "/etc/hostname"])
+def test_digests_name_nothing_outside_their_folder(tmp_path, name):
+    write_json(tmp_path / "digests.json", {name: "0"})
+    with pytest.raises(ArtifactError, match="names a file outside the model"):
+        check_digests(tmp_path)

@@ -209,7 +209,7 @@ def check_digests(folder: Path, under: str = "", but: tuple[str, ...] = ()) -> N
         but: How the names of those to leave out begin.
 
     Raises:
-        ArtifactError: One is not there, or is not what was written.
+        ArtifactError: One is not there, is not what was written, or lies elsewhere.
     """
     if not (folder / DIGESTS).exists():
         return
@@ -219,6 +219,8 @@ def check_digests(folder: Path, under: str = "", but: tuple[str, ...] = ()) -> N
     for name, digest in digests.items():
         if not name.startswith(under) or name.startswith(but):
             continue
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise ArtifactError(f"{folder / DIGESTS}: names a file outside the model: {name!r}")
         try:
             found = file_digest(folder / name)
         except OSError as error:
