@@ -68,7 +68,7 @@ class EventStore:
         if self.n_held <= self._limit:
             return
         numbers = living()
-        self._frames = [(numbers, own(self.gather(numbers)))] if len(numbers) else []
+        self._frames = [(numbers, own_text(self.gather(numbers)))] if len(numbers) else []
         self._limit = 2 * len(numbers) + SLACK
 
     def snapshot(self, living: Callable[[], Ints]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _present(table: pl.DataFrame, columns: Collection[str]) -> list[str]:
     return [name for name in table.columns if name in columns]
 
 
-def own(table: pl.DataFrame) -> pl.DataFrame:
+def own_text(table: pl.DataFrame) -> pl.DataFrame:
     """Return the table with text of its own: rows that were gathered keep all text alive."""
     lists = [name for name, kind in table.schema.items() if kind == pl.List(pl.String)]
     return table.with_columns(pl.col(pl.String) + "", pl.col(lists).list.eval(pl.element() + ""))

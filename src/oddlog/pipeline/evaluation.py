@@ -14,6 +14,7 @@ from oddlog.datasets import label_keys
 from oddlog.drift import Unknown, find_unknown, joined
 from oddlog.evaluate import Evaluation
 from oddlog.findings import Scores
+from oddlog.group.store import own_text
 from oddlog.pipeline.judging import in_order, judge_log, place_of, reading_of
 from oddlog.pipeline.model import Judge, Pipeline, novel_note
 from oddlog.pipeline.parts import PART_EVENTS
@@ -118,7 +119,7 @@ class _Part:
         scores = {name: judges[name].detector.score(sequences) for name in baselines}
         named = pl.DataFrame({"key": sequences.keys, "label": result.sequences.labels})
         return cls(
-            table=pl.concat([named, place_of(sequences, sources)], how="horizontal"),
+            table=own_text(pl.concat([named, place_of(sequences, sources)], how="horizontal")),
             scores={name: _bare(found) for name, found in {own: result.scores, **scores}.items()},
             unknown=find_unknown(sequences, result.text_of, n_shown=None),
         )

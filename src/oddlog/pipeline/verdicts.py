@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oddlog.calibrate import Calibration
 from oddlog.drift import Drift, Unknown, drift_of, find_unknown, joined
-from oddlog.group.store import own
+from oddlog.group.store import own_text
 from oddlog.pipeline.judging import PLACE, in_order, judge_log, place_of, reading_of
 from oddlog.pipeline.model import Pipeline, novel_note
 from oddlog.pipeline.parts import PART_EVENTS
@@ -136,7 +136,7 @@ class _Told:
         order = place_of(result.sequences, sources)
         known = {"score": result.scores.sequence, "flagged": result.flags}
         return cls(
-            table=own(pl.concat([rows, order[number]], how="horizontal")),
+            table=own_text(pl.concat([rows, order[number]], how="horizontal")),
             sequences=order.with_columns(pl.DataFrame(known)),
             unknown=find_unknown(result.sequences, result.text_of, n_shown=None),
         )
