@@ -1,6 +1,7 @@
-"""Measure what a log of any length takes: peak memory and lines per second of ``oddlog score``.
+"""Measure what a log of any length takes: peak memory and lines per second of a command.
 
 python benchmarks/memory.py --work DIR [--lines 1e6 3e6 11e6 50e6] [--detector NAME] [--distinct]
+python benchmarks/memory.py --work DIR --lines 11e6 --commands fit update evaluate templates
 
 The log is the HDFS sample (``ODDLOG_DATA``) again and again, each time with block ids of its own
 and days later, until it has as many lines as asked. With ``--distinct`` no session is like another
@@ -8,18 +9,21 @@ one: after its first line each has ``N_DIGITS`` more, which spell its number, co
 whole log, in lines of the four kinds that every writer of a block logs. So what is computed once
 for equal sessions is computed for each.
 
-A model is fitted on the log's first repeat. Each length is scored by the command line in a process
-of its own, whose peak of resident memory the kernel counts; a record a length goes to
-``benchmarks/results/memory.jsonl``, and what is there is not measured again, unless ``--again`` is
-given. ``--into`` puts the table of the latest records into a document.
+A model is fitted on the log's first repeat; ``score``, ``evaluate`` and ``update`` start from it.
+Each command runs in a process of its own, whose peak of resident memory the kernel counts; a record
+for each command and length goes to ``benchmarks/results/memory.jsonl``, and what is there is not
+measured again, unless ``--again`` is given. ``--into`` puts the table of the latest records into a
+document.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +38,7 @@ from oddlog.bench.render import insert, markdown
 
 RESULTS = Path(__file__).parent / "results" / "memory.jsonl"
 LENGTHS = (1_000_000, 3_000_000, 11_000_000, 50_000_000)
+COMMANDS = ("score", "evaluate", "fit", "update", "templates")
 ODDLOG = (sys.executable, "-c", "from oddlog.cli import main; main()")
 _BLOCK = re.compile(rb"blk_-?[0-9]+")
 _TIME = len("081109 203530 ")
@@ -49,11 +54,14 @@ DIGITS = (
 KB = 1_000  # of ru_maxrss: kibibytes on Linux; the table says MB
 
 
-def sample() -> bytes:
+def data(name: str) -> Path:
     if "ODDLOG_DATA" not in os.environ:
         raise SystemExit("set ODDLOG_DATA to the folder of real logs")
-    path = Path(os.environ["ODDLOG_DATA"]) / "hdfs" / "HDFS_2pct.log.gz"
-    return gzip.decompress(path.read_bytes())
+    return Path(os.environ["ODDLOG_DATA"]) / "hdfs" / name
+
+
+def sample() -> bytes:
+    return gzip.decompress(data("HDFS_2pct.log.gz").read_bytes())
 
 
 def repeats(text: bytes, n_lines: int, *, distinct: bool = False) -> Iterator[bytes]:
@@ -133,44 +141,77 @@ def fit(work: Path, detector: str, *, distinct: bool) -> Path:
     return model
 
 
-def measure(work: Path, model: Path, n_lines: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    name = f"{n_lines}{'-distinct' * arguments.distinct}"
-    log, out = work / f"hdfs-{name}.log", work / f"verdicts-{name}.jsonl"
-    if not log.exists():
-        write_log(log, n_lines, distinct=arguments.distinct)
-    scratch = work / "scratch"
+def write_labels(path: Path, n_lines: int) -> None:
+    """Write the label of every block of every repeat that a log of n lines begins."""
+    with data("anomaly_label_2pct.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    n_copies = -(-n_lines // sample().count(b"\n"))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(
+            [f"{block}{k:04d}", label] for k in range(n_copies) for block, label in rows
+        )
+
+
+def arguments_of(command: str, log: Path, model: Path, detector: str) -> tuple[list[str], Path]:
+    """Return what follows ``oddlog``, and the place that is written to."""
+    place = log.with_name(f"{command}-{log.stem}-{model.name}")
+    out = place.with_suffix(
+        {"score": ".jsonl", "evaluate": ".json", "templates": ".parquet"}.get(command, "")
+    )
+    given = [command, str(log)]
+    if command in ("fit", "templates"):
+        given += ["--format", "hdfs"]
+    if command != "templates":
+        given += ["--model", str(out if command == "fit" else model)]
+    if command == "fit":
+        given += ["--detector", detector]
+    if command == "evaluate":
+        given += ["--labels", str(log.with_suffix(".csv"))]
+    return given if command == "fit" else [*given, "--out", str(out)], out
+
+
+def measure(
+    command: str, log: Path, model: Path, arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Run a command once; return its peak of memory, its times, and the flagged of ``score``."""
+    scratch = log.with_name("scratch")
     scratch.mkdir(exist_ok=True)
-    command = [*ODDLOG, "score", str(log), "--model", str(model), "--out", str(out)]
+    given, out = arguments_of(command, log, model, arguments.detector)
     begin = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(scratch)})
+    process = subprocess.Popen(
+        [*ODDLOG, *given],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+    )
     _, status, used = os.wait4(process.pid, 0)
     wall = time.monotonic() - begin
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"oddlog score failed on {n_lines:,} lines")
-    n_bytes = log.stat().st_size
-    with out.open(encoding="utf-8") as file:
-        n_flagged = sum(1 for _ in file)
-    if not arguments.keep:
-        log.unlink()
-    cpu = used.ru_utime + used.ru_stime
-    return {
-        "lines": n_lines,
-        "bytes": n_bytes,
-        "flagged": n_flagged,
+    process.returncode = os.waitstatus_to_exitcode(status)  # waited for here, for what it used
+    if process.returncode:
+        raise SystemExit(f"oddlog {command} failed on {log.name}")
+    found = {
+        "bytes": log.stat().st_size,
         "peak_mb": used.ru_maxrss / KB,
-        "cpu_s": cpu,
+        "cpu_s": used.ru_utime + used.ru_stime,
         "wall_s": wall,
     }
+    if command == "score":
+        with out.open(encoding="utf-8") as file:
+            found["flagged"] = sum(1 for _ in file)
+    shutil.rmtree(out) if out.is_dir() else out.unlink()
+    return found
 
 
 def table() -> str:
     """Return the latest record of each detector, kind of log and length."""
     latest = {_key(r): r for r in read(RESULTS)}
-    head = ["detector", "sessions", "lines", "GB", "peak MB"]
+    head = ["command", "detector", "sessions", "lines", "GB", "peak MB"]
     head += ["lines/s of a processor", "lines/s", "seconds", "flagged"]
     rows = [
         [
-            name,
+            f"`{command}`",
+            "" if command == "templates" else name,
             "all distinct" if distinct else "repeated",
             f"{lines:,}",
             f"{r['bytes'] / 1e9:.2f}",
@@ -178,21 +219,41 @@ def table() -> str:
             f"{lines / r['cpu_s']:,.0f}",
             f"{lines / r['wall_s']:,.0f}",
             f"{r['wall_s']:,.0f}",
-            f"{r['flagged']:,}",
+            f"{r['flagged']:,}" if "flagged" in r else "",
         ]
-        for (name, distinct, lines), r in sorted(latest.items())
+        for (command, name, distinct, lines), r in sorted(latest.items(), key=_order)
     ]
     return markdown(head, rows)
 
 
-def _key(record: dict[str, Any]) -> tuple[str, bool, int]:
-    return record["detector"], record.get("distinct", False), record["lines"]
+def _key(record: dict[str, Any]) -> tuple[str, str, bool, int]:
+    command = record.get("command", "score")
+    return command, record["detector"], record.get("distinct", False), record["lines"]
+
+
+def _order(item: tuple[tuple[str, str, bool, int], Any]) -> tuple[int, tuple[str, str, bool, int]]:
+    return COMMANDS.index(item[0][0]), item[0]
+
+
+def measure_all(keys: list[dict[str, Any]], model: Path, arguments: argparse.Namespace) -> None:
+    """Write the log of one length, run the commands on it and record each."""
+    n_lines, distinct = keys[0]["lines"], arguments.distinct
+    log = arguments.work / f"hdfs-{n_lines}{'-distinct' * distinct}.log"
+    if not log.exists():
+        write_log(log, n_lines, distinct=distinct)
+    write_labels(log.with_suffix(".csv"), n_lines)
+    for key in keys:
+        found = measure(key["command"], log, model, arguments)
+        append(RESULTS, [{**key, **found, **source()}])
+    if not arguments.keep:
+        log.unlink()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="a folder with room for twice the longest log")
     parser.add_argument("--lines", type=float, nargs="*", default=LENGTHS)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=["score"])
     parser.add_argument("--detector", default="key_set")
     parser.add_argument("--distinct", action="store_true", help="no session like another one")
     parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
@@ -202,13 +263,12 @@ def main() -> None:
     if arguments.work:
         arguments.work.mkdir(parents=True, exist_ok=True)
         done = set() if arguments.again else {_key(r) for r in read(RESULTS)}
-        kind = {"detector": arguments.detector, "distinct": arguments.distinct}
         model = fit(arguments.work, arguments.detector, distinct=arguments.distinct)
         for n_lines in map(int, arguments.lines):
-            if (*kind.values(), n_lines) in done:
-                continue
-            found = measure(arguments.work, model, n_lines, arguments)
-            append(RESULTS, [{**kind, **found, **source()}])
+            kind = {"detector": arguments.detector, "distinct": arguments.distinct}
+            keys = [{"command": c, **kind, "lines": n_lines} for c in arguments.commands]
+            if missing := [key for key in keys if _key(key) not in done]:
+                measure_all(missing, model, arguments)
     text = table()
     print(text)
     if arguments.into:
