@@ -11,11 +11,13 @@ from statistics import mean
 from textwrap import fill
 
 from figures import figures, slice_title
+from overview import overview
 from paper import paper_track
 from sections import contamination_section, masked_section
 
 from oddlog.bench.config import BenchConfig, config_names, read_config
 from oddlog.bench.measure import FEW
+from oddlog.bench.plan import Asked, plan
 from oddlog.bench.records import RESULTS, Record, measured_at, read, rows_by_detector
 from oddlog.bench.render import insert, markdown, spread
 from oddlog.calibrate import n_needed
@@ -375,9 +377,10 @@ def main() -> None:
     if results.get("masked"):
         parts.append(masked_section(results["masked"]))
     parts.append(paper_track(results))
+    plans = [plan(each, read_config(each), Asked(RESULTS)) for each in config_names("honest")]
     DOCUMENT.write_text(
         "# Results\n\nWritten by `python benchmarks/table.py` from `benchmarks/results/`; "
-        "do not edit.\n\n" + "\n".join(parts)
+        f"do not edit.\n\n{overview(plans, results)}\n" + "\n".join(parts)
     )
     short = [r for r in results.get("hdfs-full", []) if r["detector"] in IN_README]
     if short:
