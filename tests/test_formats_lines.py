@@ -225,27 +225,6 @@ def test_an_empty_source_gives_an_empty_table(path: Path) -> None:
     )
 
 
-LINES = [
-    b"x^abc",
-    b"x\x01 packed?",
-    b"BZh",
-    b"",
-    b"a\x0b\x0c\x1c\x1e\xc2\x85\xe2\x80\xa8b",
-    b"\0",
-    b"  ",
-]
-
-
-@pytest.mark.parametrize("first", LINES)
-@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
-def test_a_block_has_the_lines_that_its_bytes_have(first: bytes, end: bytes, monkeypatch) -> None:
-    text = b"\n".join([first, *LINES, b"last"]) + end
-    few = lines_module.split_lines(text)
-    monkeypatch.setattr(lines_module, "FEW_BYTES", 0)
-    assert lines_module.split_lines(text).to_list() == few.to_list()
-    assert len(few) == len(LINES) + 2 + end.count(b"\n") - (end != b"")
-
-
 def test_carriage_returns_of_a_large_block_are_counted_and_gone(path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(lines_module, "FEW_BYTES", 0)
+    monkeypatch.setattr("oddlog.shapes.FEW_BYTES", 0)
     assert read(path, b"a\r\nb\r\r\nc\r\rd\ne\r") == (["a", "b", "c\r\rd", "e"], Repairs(n_cr=3))

@@ -8,8 +8,19 @@ from hypothesis import strategies as st
 
 from oddlog import masks as masks_module
 from oddlog import shapes as shapes_module
-from oddlog.masks import GENERIC, GUARDED, PATTERNS, SETS, Masks, mask, mask_distinct, replacement
-from oddlog.shapes import TWO, distinct, is_blind, neutral, renumber, shapes_of
+from oddlog.masks import (
+    GENERIC,
+    GUARDED,
+    PATTERNS,
+    SETS,
+    SIGNS,
+    UNSIGNED,
+    Masks,
+    mask,
+    mask_distinct,
+    replacement,
+)
+from oddlog.shapes import TWO, distinct, is_blind, neutral, renumber, shapes_of, split_lines
 
 CASES = [
     ("took 37 ms", "took 11 ms"),
@@ -122,6 +133,24 @@ def test_masks_of_shapes_are_the_masks_of_the_messages(messages, names, own):
     assert mask(pl.Series(varied, dtype=pl.String), masks).to_list() == plainly(varied, masks)
 
 
+@pytest.mark.parametrize("name", sorted({*PATTERNS} - {*UNSIGNED}))
+def test_whatever_a_mask_finds_has_a_sign(name):
+    @given(st.from_regex(PATTERNS[name]))
+    @settings(max_examples=40)
+    def has_sign(text):
+        signed = pl.select(pl.any_horizontal(pl.lit(text).str.contains(sign) for sign in SIGNS))
+        assert signed.item()
+
+    has_sign()
+
+
+def test_messages_without_a_sign_are_masked_where_letters_alone_vary():
+    texts = [f"lost {letter * 8} near {letter}" for letter in "abcdefgh"] + ["took 37 s"]
+    expected = ["lost <NUM> near a", "lost gggggggg near g", "took <NUM> s"]
+    masked = mask(pl.Series(texts), Masks()).to_list()
+    assert [masked[0], masked[6], masked[8]] == expected
+
+
 def test_messages_that_differ_in_digits_are_masked_once(monkeypatch):
     seen = []
 
@@ -155,3 +184,24 @@ def test_codes_that_stand_for_nothing_are_passed_over():
 
 def test_another_digit_may_stand_for_those_that_are_not_kept():
     assert shapes_of(pl.Series(["took 37 ms"]), TWO).item() == "took 22 ms"
+
+
+LINES = [
+    b"x^abc",
+    b"x\x01 packed?",
+    b"BZh",
+    b"",
+    b"a\x0b\x0c\x1c\x1e\xc2\x85\xe2\x80\xa8b",
+    b"\0",
+    b"  ",
+]
+
+
+@pytest.mark.parametrize("first", LINES)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
+def test_a_block_has_the_lines_that_its_bytes_have(first, end, monkeypatch):
+    text = b"\n".join([first, *LINES, b"last"]) + end
+    few = split_lines(text)
+    monkeypatch.setattr(shapes_module, "FEW_BYTES", 0)
+    assert split_lines(text).to_list() == few.to_list()
+    assert len(few) == len(LINES) + 2 + end.count(b"\n") - (end != b"")

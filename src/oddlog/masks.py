@@ -91,6 +91,13 @@ TOKENS = MappingProxyType(
 GUARDED = ("hex", "ip")
 """Masks that name single digits, only such as a shape keeps: before an ``x``, and beside ``::``."""
 
+SIGNS = ("[0-9]", r"[-:=@/\\BJ]")
+"""One of these stands in whatever a named mask finds, but for those of ``UNSIGNED``: ``B`` and
+``J`` are of secrets. Two, as a class of up to ten characters is found five times as fast."""
+
+UNSIGNED = ("bare_hex",)
+"""Masks that may find letters alone."""
+
 GENERIC = (
     *("secret", "url", "email", "time", "uuid", "mac", "ip", "host", "path"),
     *("id", "hex", "bare_hex", "number"),
@@ -238,7 +245,33 @@ def mask_distinct(
 
 
 def _mask_messages(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
-    """Mask messages by their shapes, and by themselves where shapes gain nothing."""
+    """Mask messages by their shapes, and by themselves where shapes gain nothing.
+
+    Those without a sign of anything that masks look for are plain text, and soon done.
+    """
+    is_plain = _is_plain(messages, masks)
+    rows = np.flatnonzero(~is_plain)
+    if len(rows) == len(messages):
+        return _mask_signed(messages, masks)
+    letters = Masks(names=tuple(name for name in masks.names if name in UNSIGNED))
+    plain = _mask_each(messages.filter(pl.Series(is_plain)), letters)
+    codes = np.cumsum(is_plain) - 1
+    others, masked = _mask_signed(messages.gather(rows), masks)
+    codes[rows] = len(plain) + others
+    return codes, pl.concat([plain, masked])
+
+
+def _is_plain(messages: pl.Series, masks: Masks) -> NDArray[np.bool_]:
+    """Return (n,) whether a message has no sign of anything that masks look for."""
+    if masks.own:
+        return np.zeros(len(messages), dtype=bool)
+    text = pl.col(messages.name).str
+    has_sign = pl.any_horizontal(text.contains(sign) for sign in SIGNS)
+    found = messages.to_frame().lazy().select(has_sign).collect(engine="streaming")
+    return ~found.to_series().to_numpy()
+
+
+def _mask_signed(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
     shapes = shapes_of(messages) if masks.are_blind else messages
     if mostly_distinct(shapes):
         return np.arange(len(messages)), _mask_each(messages, masks)

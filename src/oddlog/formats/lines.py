@@ -22,11 +22,11 @@ from typing import Any, BinaryIO, NamedTuple
 import polars as pl
 
 from oddlog.errors import ConfigError, FormatError
+from oddlog.shapes import split_lines
 
 STDIN = "-"
 PACKED_BYTES = 1 << 16  # unpacked at once, so that a small file cannot fill the memory
 BLOCK_BYTES = 1 << 23
-FEW_BYTES = 1 << 18
 MAX_LINE_BYTES = 1 << 26
 SNIFF_BYTES = 1 << 16
 UTF_16_SHARE = 0.7  # of every other byte that is NUL
@@ -272,18 +272,3 @@ def without_colours(lines: pl.Series) -> tuple[pl.Series, int]:
     """
     n_coloured = int(lines.str.contains(_COLOUR).sum())
     return (lines.str.replace_all(_COLOUR, "") if n_coloured else lines), n_coloured
-
-
-def split_lines(text: bytes) -> pl.Series:
-    """Return (n,) String, the lines of text as UTF-8; a carriage return at an end may be gone.
-
-    Polars calls ``read_lines`` unstable. On a block it takes a quarter of the time of any other
-    way, and what is expected of it is tested. The line feed in front keeps it from taking text for
-    packed data. A few lines are not worth its threads.
-    """
-    if len(text) >= FEW_BYTES:
-        return pl.read_lines(b"\n" + text).to_series()[1:]
-    lines = text.decode().split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return pl.Series(lines, dtype=pl.String)

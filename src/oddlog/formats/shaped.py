@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from oddlog.formats.layouts import HEAD
-from oddlog.formats.lines import Block, split_lines
-from oddlog.shapes import Repeats, Shaped, distinct, neutral, shapes_of, tagged
+from oddlog.formats.lines import Block
+from oddlog.shapes import Repeats, Shaped, distinct, neutral, shapes_of, split_lines, tagged
 
 FEW_LINES = 1_000  # that are looked at one by one
 SHARE = 4  # shapes among lines: of more than one in so many, not much is gained
