@@ -26,6 +26,7 @@ from pydantic import Field, field_validator, model_validator
 
 from oddlog.config import Config
 from oddlog.errors import ConfigError
+from oddlog.session_ids import SESSION_WORD, session_step, write_word
 from oddlog.shapes import TWO, Shaped, distinct, is_blind, renumber, shapes_of
 
 _HOUR = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
@@ -126,11 +127,18 @@ SETS = MappingProxyType(
 address is gone before the numbers that it is made of are looked for."""
 
 
+AFTER_SESSION = ("id", "hex", "bare_hex", "number")
+"""Masks that would see only some of a log's session ids: ``req_512`` is an id, ``req_5`` is none.
+What names a session is looked for before them, and after those that hide it with more around it."""
+
+
 class Masks(Config):
     """Which masks are applied, in order: the user's own first, then named ones.
 
     Attributes:
         names: Keys of ``PATTERNS``.
+        session: Regex that names a line's session: what it finds is written ``<SESSION>``, or what
+            its group finds. Set by ``session_by`` at fit time; see ``session_ids``.
         own: The user's masks: a name in small letters and a pattern. ``{"job": "job-[0-9]+"}``
             writes ``<JOB>``. They come first, as their author knows the log.
 
@@ -139,6 +147,7 @@ class Masks(Config):
     """
 
     names: tuple[str, ...] = GENERIC
+    session: str | None = None
     own: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("names")
@@ -160,17 +169,30 @@ class Masks(Config):
                     "as a later mask must find no number in its token"
                 )
             _check_pattern(f"masks.own.{name}", pattern)
+        if self.session is not None:
+            _check_pattern("masks.session", session_step(self.session))
         return self
 
     @property
     def are_blind(self) -> bool:
         """Whether no mask tells apart what ``shapes`` makes equal."""
-        own = all(is_blind(pattern) for pattern in self.own.values())
-        return own and all(name in GUARDED or is_blind(PATTERNS[name]) for name in self.names)
+        given = [*self.own.values(), *([self.session] if self.session else [])]
+        return all(map(is_blind, given)) and all(
+            name in GUARDED or is_blind(PATTERNS[name]) for name in self.names
+        )
+
+    @property
+    def by_word(self) -> bool:
+        """Whether a field names sessions, so that ``name_sessions`` changes messages."""
+        return self.session == SESSION_WORD
 
     def steps(self) -> list[tuple[str, str]]:
         """Return (pattern, token) of every mask, in the order in which they are applied."""
         named = [(PATTERNS[name], token_of(name)) for name in self.names]
+        if self.session is not None:
+            later = [place for place, name in enumerate(self.names) if name in AFTER_SESSION]
+            step = (session_step(self.session), token_of("session"))
+            named.insert(min(later, default=len(named)), step)
         return [(pattern, token_of(name)) for name, pattern in self.own.items()] + named
 
 
@@ -190,8 +212,9 @@ def token_of(name: str) -> str:
 
 
 def replacement(pattern: str, token: str) -> str:
-    """Return the replacement text for ``str.replace_all``: the kept group, then the token."""
-    return "${keep}" + token if "(?P<keep>" in pattern else token
+    """Return the replacement text for ``str.replace_all``: the token between what is kept."""
+    before = "${keep}" if "(?P<keep>" in pattern else ""
+    return before + token + ("${after}" if "(?P<after>" in pattern else "")
 
 
 def mask(messages: pl.Series, masks: Masks) -> pl.Series:
@@ -210,6 +233,33 @@ def mask(messages: pl.Series, masks: Masks) -> pl.Series:
     """
     codes, masked = mask_distinct(messages, masks)
     return masked.gather(codes)
+
+
+def name_sessions(messages: pl.Series, sessions: pl.Series, masks: Masks) -> pl.Series:
+    """Write ``SESSION_WORD`` for the ids of each message's own sessions, where fields name them.
+
+    An id that the masks hide by themselves, such as a number or a UUID, is left to them.
+
+    Args:
+        messages: (n,) String.
+        sessions: (n,) List(String): the ids of each.
+        masks: What hides ids; nothing is written where their ``session`` is a regex of its own.
+    """
+    if not masks.by_word:
+        return messages
+    table = pl.DataFrame({"text": messages, "id": sessions}).with_row_index("row")
+    named = table.explode("id", empty_as_null=False, keep_nulls=False)
+    named = named.filter(pl.col("text").str.contains(pl.col("id"), literal=True))
+    ids = named["id"].unique()
+    shown = ids.filter(~mask(ids, masks).str.contains("^<[A-Z_]+>$"))
+    named = named.filter(pl.col("id").is_in(shown.implode()))
+    texts = messages.clone()
+    while named.height:  # once for each id of the message that has most
+        now = named.unique("row", keep="first", maintain_order=True)
+        rows = now["row"].to_numpy()
+        texts = texts.scatter(rows, write_word(texts.gather(rows), now["id"]))
+        named = named.join(now, on=["row", "id"], how="anti", maintain_order="left")
+    return texts
 
 
 def mask_distinct(
@@ -263,7 +313,7 @@ def _mask_messages(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64]
 
 def _is_plain(messages: pl.Series, masks: Masks) -> NDArray[np.bool_]:
     """Return (n,) whether a message has no sign of anything that masks look for."""
-    if masks.own:
+    if masks.own or masks.session is not None:
         return np.zeros(len(messages), dtype=bool)
     text = pl.col(messages.name).str
     has_sign = pl.any_horizontal(text.contains(sign) for sign in SIGNS)

@@ -11,7 +11,6 @@ lines; what follows beyond them, like what stands before a file's first header, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +26,7 @@ from oddlog.formats.layouts import HEAD, LAYOUTS, Layout, capture_only, check_re
 from oddlog.formats.shaped import headers, repeated, shapes_of_messages
 from oddlog.formats.structured import docker_fields, json_fields, logfmt_fields, severity
 from oddlog.formats.times import parse_times
+from oddlog.session_ids import FIELD
 from oddlog.shapes import Repeats, Shaped, is_blind
 
 MAX_RECORD_LINES = 10_000
@@ -39,7 +39,6 @@ GROUPS = {  # of a pattern, by the optional column that is made of them
 }
 ALWAYS = ("message", "stream", "tag")
 NO_LABEL = "-"
-_IDENTIFIER = re.compile(r"[A-Za-z_@][\w.@-]*")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def plan(
         field = "session" if "session" in layout.fields else None
         return Plan(source, layout, field, None if field else layout.session, reference, read)
     open_ended = layout.reads in ("json", "docker", "logfmt")
-    if _IDENTIFIER.fullmatch(session_by) and (open_ended or session_by in layout.fields):
+    if FIELD.fullmatch(session_by) and (open_ended or session_by in layout.fields):
         return Plan(source, layout, session_by, None, reference, read)
     check_regex(session_by, "session regex")
     if _n_groups(session_by) > 1:

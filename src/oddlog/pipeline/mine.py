@@ -40,7 +40,7 @@ def mine_templates(
     # Which masks suit is only known once every source has shown its format.
     begun = [_begin(source, config.format) for source in sources]
     formats = [first.format for first, _ in begun]
-    templates = Templates(drain_config(config.drain, common_format(config.format, formats)))
+    templates = Templates(drain_config(config, common_format(config.format, formats)))
     notes = []
     for number, (_, chunks) in enumerate(begun):
         progress("templates", number, len(begun))

@@ -24,6 +24,7 @@ from oddlog.events import Sequences
 from oddlog.formats import ReadReport
 from oddlog.formats.read import CHUNK_LINES
 from oddlog.group import Grouper, GroupReport, group
+from oddlog.pipeline.prepare import messages_of
 from oddlog.pipeline.reading import CLOCK, Reader, Reading, ahead, in_time, let_go
 from oddlog.run import Progress
 
@@ -95,10 +96,12 @@ class LogParts:
 
     def _chunks(self, progress: Progress) -> Iterator[pl.DataFrame]:
         """Yield the events with their ids."""
-        for events, _, shaped in self._reader.chunks(progress):
-            ids = self._templates.match(events["message"], self._novel, shaped)
-            known = events.with_columns(ids.alias("template_id"))
-            yield known if self._reading.texts else known.drop(TEXTS, strict=False)
+        for read, _, shaped in self._reader.chunks(progress):
+            messages = messages_of(read, self._templates)
+            known = None if self._templates.config.masks.by_word else shaped  # of other texts
+            ids = self._templates.match(messages, self._novel, known)
+            events = read.with_columns(ids.alias("template_id"))
+            yield events if self._reading.texts else events.drop(TEXTS, strict=False)
 
     def _grouped(self, events: pl.DataFrame) -> Sequences:
         sequences, report = group(events, self._reading.window)

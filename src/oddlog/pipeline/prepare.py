@@ -18,11 +18,12 @@ from oddlog.errors import ConfigError, FormatError
 from oddlog.events import Sequences, check_events, column
 from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
 from oddlog.group import GroupReport, Window, group
-from oddlog.masks import masks_for
+from oddlog.masks import masks_for, name_sessions
 from oddlog.pipeline.config import PipelineConfig
 from oddlog.pipeline.reading import GROUP, Reading, check_sources
 from oddlog.pipeline.sample import hold
 from oddlog.run import Progress, silent
+from oddlog.session_ids import session_pattern
 from oddlog.split import (
     SplitReport,
     check_no_leak,
@@ -212,8 +213,14 @@ def cut_parts(
 def with_templates(sequences: Sequences, templates: Templates, novel: Novelties) -> Sequences:
     """Return the same windows over a table with a ``template_id`` for each event."""
     events = sequences.events.drop("template_id", strict=False)
-    ids = templates.match(events["message"], novel).alias("template_id")
+    ids = templates.match(messages_of(events, templates), novel).alias("template_id")
     return replace(sequences, events=check_events(events.with_columns(ids)))
+
+
+def messages_of(events: pl.DataFrame, templates: Templates) -> pl.Series:
+    """Return what templates are made of: messages, less the session ids that a field names."""
+    masks = templates.config.masks
+    return name_sessions(events["message"], column(events, "sessions"), masks)
 
 
 def drop_anomalies(parts: Sequence[Sequences]) -> tuple[list[Sequences], tuple[int, ...]]:
@@ -296,17 +303,17 @@ def prepare(
 
 def _learn_templates(cut: CutLog, config: PipelineConfig) -> Templates:
     """Return the templates of the training part: its own, or a model's and what is new to them."""
-    messages = cut.parts[0].events["message"]
+    events = cut.parts[0].events
     if config.templates_from is None:
-        templates = Templates(drain_config(config.drain, cut.format))
-        templates.learn(messages)
+        templates = Templates(drain_config(config, cut.format))
+        templates.learn(messages_of(events, templates))
         templates.freeze()
         return templates
     folder = Path(config.templates_from)
     read_manifest(folder)
     templates = Templates.from_json(read_json(folder / "templates.json"))
     novel = Novelties(templates.config)
-    templates.match(messages, novel)
+    templates.match(messages_of(events, templates), novel)
     return templates.adopt(novel)
 
 
@@ -337,11 +344,23 @@ def common_format(wanted: str, formats: Collection[str]) -> str:
     return found.pop() if wanted == "auto" and len(found) == 1 else wanted
 
 
-def drain_config(config: DrainConfig, format: str) -> DrainConfig:
-    """Take the masks of the layout, and the user's own beside them, unless masks are named."""
-    if "names" in config.masks.model_fields_set:
-        return config
-    layout = LAYOUTS.get(format)
-    masks = masks_for(layout.masks if layout else "generic")
-    masks = masks.model_copy(update={"own": config.masks.own})
-    return config.model_copy(update={"masks": masks})
+def drain_config(config: PipelineConfig, format: str) -> DrainConfig:
+    """Take the masks of the layout, and the user's own beside them, unless masks are named.
+
+    What names a session is masked where the user says what does; a layout has a mask for its own.
+    """
+    drain = config.drain
+    masks = drain.masks
+    if "names" not in masks.model_fields_set:
+        layout = LAYOUTS.get(format)
+        masks = masks.model_copy(
+            update={"names": masks_for(layout.masks if layout else "generic").names}
+        )
+    by = config.session_by or ("session" if _has_session_group(format) else None)
+    if by is not None and masks.session is None:
+        masks = masks.model_copy(update={"session": session_pattern(by)})
+    return drain.model_copy(update={"masks": masks})
+
+
+def _has_session_group(format: str) -> bool:
+    return GROUP in format and "session" in custom(format).fields

@@ -33,6 +33,7 @@ from oddlog.events import Sequences, check_events, column
 from oddlog.findings import Alert
 from oddlog.group import Tails, plain
 from oddlog.pipeline import Pipeline
+from oddlog.pipeline.prepare import messages_of
 from oddlog.watch.drifting import DriftWatch
 from oddlog.watch.growth import Growth
 from oddlog.watch.intake import Intake, Lines
@@ -158,7 +159,8 @@ class Watcher:
 
     def _match(self, events: pl.DataFrame) -> pl.Series:
         """Match messages; of those that no template covers, the program's own tells them apart."""
-        templates, messages = self.pipeline.templates, events["message"]
+        templates = self.pipeline.templates
+        messages = messages_of(events, templates)
         if "template" not in events.columns:
             return templates.match(messages, self._novel)
         given = events["template"]
