@@ -10,10 +10,10 @@ whole log, in lines of the four kinds that every writer of a block logs. So what
 for equal sessions is computed for each.
 
 A model is fitted on the log's first repeat; ``score``, ``evaluate`` and ``update`` start from it.
-Each command runs in a process of its own, whose peak of resident memory the kernel counts; a record
-for each command and length goes to ``benchmarks/results/memory.jsonl``, and what is there is not
-measured again, unless ``--again`` is given. ``--into`` puts the table of the latest records into a
-document.
+``report`` is ``score --out report.html``. Each command runs in a process of its own, whose peak of
+resident memory the kernel counts; a record for each command and length goes to
+``benchmarks/results/memory.jsonl``, and what is there is not measured again, unless ``--again`` is
+given. ``--into`` puts the table of the latest records into a document.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from oddlog.bench.render import insert, markdown
 
 RESULTS = Path(__file__).parent / "results" / "memory.jsonl"
 LENGTHS = (1_000_000, 3_000_000, 11_000_000, 50_000_000)
-COMMANDS = ("score", "evaluate", "fit", "update", "templates")
+COMMANDS = ("score", "report", "evaluate", "fit", "update", "templates")
 ODDLOG = (sys.executable, "-c", "from oddlog.cli import main; main()")
 _BLOCK = re.compile(rb"blk_-?[0-9]+")
 _TIME = len("081109 203530 ")
@@ -156,11 +156,10 @@ def write_labels(path: Path, n_lines: int) -> None:
 
 def arguments_of(command: str, log: Path, model: Path, detector: str) -> tuple[list[str], Path]:
     """Return what follows ``oddlog``, and the place that is written to."""
+    suffixes = {"score": ".jsonl", "report": ".html", "evaluate": ".json", "templates": ".parquet"}
     place = log.with_name(f"{command}-{log.stem}-{model.name}")
-    out = place.with_suffix(
-        {"score": ".jsonl", "evaluate": ".json", "templates": ".parquet"}.get(command, "")
-    )
-    given = [command, str(log)]
+    out = place.with_suffix(suffixes.get(command, ""))
+    given = ["score" if command == "report" else command, str(log)]
     if command in ("fit", "templates"):
         given += ["--format", "hdfs"]
     if command != "templates":

@@ -90,7 +90,7 @@ def calm(result):
 
 
 def html_of(result, **options):
-    return render(result, result.drift, **options)
+    return render(result.judged(), **options)
 
 
 def saying(result, word):

@@ -285,7 +285,7 @@ def score(
     import oddlog
     from oddlog import terminal
     from oddlog.errors import ConfigError
-    from oddlog.pipeline import Verdicts, Wanted, score_log
+    from oddlog.pipeline import Wanted, score_log
 
     notes, console = _consoles()
     check_suffix(out, (*REPORT, *RECORDS))
@@ -298,17 +298,16 @@ def score(
         pipeline = oddlog.load(model, device)
         if fail_on_anomaly:
             pipeline.check_can_flag(false_alarm_rate)
-        if out is not None and out.suffix in REPORT:
-            found = pipeline.score(logs, format=format, progress=progress)
-            found = found if false_alarm_rate is None else found.at(false_alarm_rate)
+        report = out is not None and out.suffix in REPORT
+        explained = (explain or shown) and not report  # a report explains what it tells of
+        wanted = Wanted(all, explained, false_alarm_rate, top if shown else 0, report)
+        found = score_log(pipeline, logs, wanted, format=format, progress=progress)
+        if out is not None and report:
             found.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
-        else:
-            wanted = Wanted(all, explain or shown, false_alarm_rate, top if shown else 0)
-            found = score_log(pipeline, logs, wanted, format=format, progress=progress)
     terminal.show_notes(notes, found.lines())
     if warning := found.drift.warning:
         terminal.show_warning(notes, warning)
-    if isinstance(found, Verdicts):
+    if not report:
         _show_verdicts(found, out, console if shown else None, top)
     if fail_on_anomaly and len(found.flagged()):
         raise _OddFound

@@ -134,6 +134,11 @@ def place_of(sequences: Sequences, sources: Sequence[str | Path]) -> pl.DataFram
     return pl.DataFrame(dict(zip(PLACE, (begin, source, first["line"]), strict=True)))
 
 
+def places(n_sources: int) -> tuple[str, ...]:
+    """Return which of ``PLACE`` put the sequences of so many sources in the log's order."""
+    return PLACE if n_sources > 1 else PLACE[-1:]
+
+
 def in_order(tables: Sequence[pl.DataFrame], n_sources: int) -> NDArray[np.integer]:
     """Return how the rows of the parts' tables are ordered: by line, of several sources by time.
 
@@ -146,5 +151,6 @@ def in_order(tables: Sequence[pl.DataFrame], n_sources: int) -> NDArray[np.integ
     table = pl.concat(tables)
     if n_sources > 1 and len(tables) == 1:
         return np.arange(table.height)
-    keys = PLACE if n_sources > 1 else PLACE[-1:]
-    return table.select(pl.arg_sort_by(keys, maintain_order=True)).to_series().to_numpy()
+    return (
+        table.select(pl.arg_sort_by(places(n_sources), maintain_order=True)).to_series().to_numpy()
+    )

@@ -22,9 +22,11 @@ from oddlog.findings import Alert, Scores
 
 if TYPE_CHECKING:
     from oddlog.pipeline.model import Judge
+    from oddlog.report import Judged
 
 CLASSES = pl.List(pl.Struct({"class": pl.String, "probability": pl.Float32}))
 """Of the column ``classes`` of ``Result.table``."""
+SPANS = ("score", "flagged", "source", "first_time", "last_time")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +186,42 @@ class Result:
             path: Where to write.
             about: What made it, shown at its end by name: such as command, model, version.
         """
-        from oddlog.artifact import write_text
-        from oddlog.report import render
+        from oddlog.report import write
 
-        write_text(Path(path), render(self, self.drift, about=about))
+        write(Path(path), self.judged(), about=about)
+
+    def judged(self) -> Judged:
+        """Return what a report tells: of all sequences a little, of the worst everything."""
+        from oddlog.report import Judged
+
+        numbers = self.worst(most_told())
+        return Judged(
+            spans=self.spans(),
+            n_events=len(self.sequences.rows),
+            told=self.take(numbers),
+            numbers=numbers,
+            calibration=self.calibration,
+            drift=self.drift,
+            notes=tuple(self.lines()),
+        )
+
+    def spans(self) -> pl.DataFrame:
+        """Return columns of ``table``: score, flagged, source, first_time, last_time."""
+        return self.table().select(SPANS)
+
+    def worst(self, n: int) -> NDArray[np.int64]:
+        """Return the numbers of the n worst sequences: flagged ones, if any can be flagged."""
+        return self.highest(n) if self.calibration.n_missing() else self.flagged()[:n]
+
+    def take(self, index: NDArray[np.integer]) -> Result:
+        """Return the result of the chosen sequences, with what a table holds of their scores."""
+        probs = self.scores.class_probs
+        scores = Scores(
+            self.scores.sequence[index],
+            class_names=self.scores.class_names,
+            class_probs=None if probs is None else probs[index],
+        )
+        return replace(self, sequences=self.sequences.take(index), scores=scores)
 
     def alerts(self) -> list[Alert]:
         """Return one alert per flagged sequence, worst first, with its lines and culprits.
@@ -209,6 +243,13 @@ class Result:
             ),
             [kind[0] if kind else None for kind in kinds],
         )
+
+
+def most_told() -> int:
+    """Return how many sequences a report tells of."""
+    from oddlog.report import Limits
+
+    return Limits().sequences
 
 
 def caveats(n_sequences: int, calibration: Calibration) -> list[str]:

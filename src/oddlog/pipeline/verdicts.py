@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from oddlog.calibrate import Calibration
 from oddlog.drift import Drift, Unknown, drift_of, find_unknown, joined
 from oddlog.group.store import own_text
-from oddlog.pipeline.judging import PLACE, in_order, judge_log, place_of, reading_of
+from oddlog.pipeline.judging import PLACE, in_order, judge_log, place_of, places, reading_of
 from oddlog.pipeline.model import Pipeline, novel_note
 from oddlog.pipeline.parts import PART_EVENTS
-from oddlog.pipeline.result import Result, caveats, iso_times, worst_first
+from oddlog.pipeline.result import SPANS, Result, caveats, iso_times, most_told, worst_first
+from oddlog.pipeline.worst import Worst
 from oddlog.run import Progress, silent
+
+if TYPE_CHECKING:
+    from oddlog.report import Judged
 
 BATCH = 10_000  # rows that are objects of Python at a time
 
@@ -33,12 +37,14 @@ class Wanted:
         false_alarm_rate: Another rate than the model was fitted for.
         n_highest: Where the calibration has too few sequences for anything to be flagged, tell of
             as many that score highest instead.
+        report: Keep what a report tells, for ``Verdicts.to_html``.
     """
 
     every: bool = False
     explain: bool = False
     false_alarm_rate: float | None = None
     n_highest: int = 0
+    report: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,7 @@ class Verdicts:
         flags: (n,) which of them are flagged.
         drift: As ``Result.drift``.
         notes: As ``Result.lines`` gives them.
+        judged: What a report tells, if that was wanted.
     """
 
     table: pl.DataFrame
@@ -58,9 +65,22 @@ class Verdicts:
     flags: NDArray[np.bool_]
     drift: Drift
     notes: tuple[str, ...]
+    judged: Judged | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def to_html(self, path: str | Path, *, about: Mapping[str, str] | None = None) -> None:
+        """Write the report of ``Result.to_html``.
+
+        Raises:
+            ValueError: No report was wanted.
+        """
+        from oddlog.report import write
+
+        if self.judged is None:
+            raise ValueError("what a report tells was not kept: ask for Wanted(report=True)")
+        write(Path(path), self.judged, about=about)
 
     def flagged(self) -> NDArray[np.int64]:
         """Return the numbers of the flagged sequences, worst first."""
@@ -104,12 +124,21 @@ def score_log(
     if wanted.false_alarm_rate is not None:
         calibration = calibration.at(wanted.false_alarm_rate)
 
-    def tell(result: Result) -> _Told:
-        return _Told.of(result.at(calibration.false_alarm_rate), wanted, sources)
+    keys = places(len(sources))
+    worst = Worst(most_told()) if wanted.report else None
 
-    reading = reading_of(pipeline, sources, format, texts=wanted.explain)
+    def tell(part: Result) -> _Told:
+        result = part.at(calibration.false_alarm_rate)
+        told = _Told.of(result, wanted, sources)
+        if worst is not None:
+            worst.add(result, told.sequences.select(keys))
+        return told
+
+    reading = reading_of(pipeline, sources, format, texts=wanted.explain or wanted.report)
     told, notes = judge_log(pipeline, reading, tell, progress=progress, part_events=part_events)
-    return _Found(told, wanted, len(sources)).verdicts(calibration, notes)
+    found = _Found(told, wanted, sources)
+    verdicts = found.verdicts(calibration, notes)
+    return verdicts if worst is None else found.with_report(verdicts, calibration, worst)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +163,12 @@ class _Told:
         rows = result.verdicts(every=wanted.every, explain=wanted.explain, chosen=chosen)
         number = np.arange(len(result)) if wanted.every else chosen
         order = place_of(result.sequences, sources)
-        known = {"score": result.scores.sequence, "flagged": result.flags}
+        known = pl.DataFrame({"score": result.scores.sequence, "flagged": result.flags})
+        if wanted.report:
+            known = result.spans().drop("source").with_columns(n_events=result.sequences.lengths)
         return cls(
             table=own_text(pl.concat([rows, order[number]], how="horizontal")),
-            sequences=order.with_columns(pl.DataFrame(known)),
+            sequences=pl.concat([order, known], how="horizontal"),
             unknown=find_unknown(result.sequences, result.text_of, n_shown=None),
         )
 
@@ -145,9 +176,11 @@ class _Told:
 class _Found:
     """What is kept of all parts."""
 
-    def __init__(self, told: Sequence[_Told], wanted: Wanted, n_sources: int) -> None:
+    def __init__(
+        self, told: Sequence[_Told], wanted: Wanted, sources: Sequence[str | Path]
+    ) -> None:
         self._wanted = wanted
-        self._n_sources = n_sources
+        self._sources = sources
         self._tables = [part.table for part in told]
         self._sequences = [part.sequences for part in told]
         self._unknown = joined([part.unknown for part in told])
@@ -182,4 +215,33 @@ class _Found:
         return table.drop(PLACE)
 
     def _joined(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        return pl.concat(tables)[in_order(tables, self._n_sources)]
+        return pl.concat(tables)[in_order(tables, len(self._sources))]
+
+    def with_report(self, verdicts: Verdicts, calibration: Calibration, worst: Worst) -> Verdicts:
+        """Return the verdicts with what a report tells."""
+        from oddlog.report import Judged
+
+        told, place = worst.found()
+        sequences = self._joined(self._sequences)
+        names = pl.Series("source", [str(source) for source in self._sources], dtype=pl.String)
+        spans = sequences.with_columns(names.gather(sequences["_source"]).alias("source"))
+        judged = Judged(
+            spans=spans.select(SPANS),
+            n_events=int(sequences["n_events"].sum()),
+            told=told,
+            numbers=_numbers(sequences, place.with_columns(score=told.scores.sequence)),
+            calibration=calibration,
+            drift=verdicts.drift,
+            notes=verdicts.notes,
+        )
+        return replace(verdicts, judged=judged)
+
+
+def _numbers(sequences: pl.DataFrame, chosen: pl.DataFrame) -> NDArray[np.int64]:
+    """Return the row of each chosen sequence, found by its place and score."""
+    known = sequences.select(chosen.columns).with_row_index("number")
+    first = known.unique(chosen.columns, keep="first", maintain_order=True)
+    found = chosen.join(
+        first, on=chosen.columns, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return found["number"].cast(pl.Int64).to_numpy()
