@@ -19,7 +19,14 @@ from oddlog.pipeline import parts as parts_module
 from oddlog.pipeline.parts import LogParts
 from oddlog.pipeline.reading import Reading, ahead
 
-WINDOWS = ["session,max=4", "lines:7/3", "time:60s/30s"]
+WINDOWS = [
+    "session,max=4",
+    "session,gap=22s",
+    "session,age=30s",
+    "session,gap=40s,age=40s,max=3",
+    "lines:7/3",
+    "time:60s/30s",
+]
 START = datetime(2026, 3, 1, tzinfo=UTC)
 STEPS = ("open {}", "read {} of 37 bytes", "read {} of 4 bytes", "close {}")
 
@@ -97,6 +104,27 @@ def test_verdicts_of_parts_are_those_of_the_whole(window, part_events, folder, f
     assert found.drift == whole.drift
     assert found.lines() == whole.lines()
     assert found.flags.sum() == whole.flags.sum() > 0
+
+
+@pytest.mark.parametrize("window", ["session,gap=22s", "session,age=30s"])
+def test_events_out_of_order_and_before_the_first_time_age_sessions_as_in_the_whole(
+    window, folder, fitted
+):
+    lines = write_log(folder / "ordered.log", 120, 2).read_text().splitlines()
+    for place in range(20, len(lines) - 4, 9):
+        lines[place], lines[place + 3] = lines[place + 3], lines[place]
+    log = folder / "disordered.log"
+    log.write_text("\n".join([f"up {name(0)}", f"up {name(1)}", *lines, ""]))
+    pipeline = fitted(window)
+    whole = pipeline.score([log])
+    found = score_log(pipeline, [log], Wanted(every=True), part_events=150)
+    keys = ["first_line", "key"]
+    expected = whole.verdicts(every=True).sort(keys)
+    assert_frame_equal(found.table.sort(keys), expected, check_exact=True)
+    assert found.lines() == whole.lines()
+    told = " ".join(found.lines())
+    assert "out of order in time" in told
+    assert "before the first time" in told
 
 
 @pytest.mark.parametrize("window", ["session,max=4", "session,max=4,gap=30s"])

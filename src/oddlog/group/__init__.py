@@ -28,10 +28,10 @@ chunks, the same windows, as long as it evicts none. Both follow these rules:
   every line is known to be, else unknown.
 """
 
-from oddlog.group.batch import group
+from oddlog.group.batch import LogClock, group
 from oddlog.group.packed import plain
 from oddlog.group.report import GroupReport
 from oddlog.group.stream import Grouper, Tails
 from oddlog.group.window import Window
 
-__all__ = ["GroupReport", "Grouper", "Tails", "Window", "group", "plain"]
+__all__ = ["GroupReport", "Grouper", "LogClock", "Tails", "Window", "group", "plain"]

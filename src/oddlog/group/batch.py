@@ -26,19 +26,37 @@ from oddlog.group.report import GroupReport
 from oddlog.group.window import Window, microseconds
 
 
-def group(events: pl.DataFrame, window: Window) -> tuple[Sequences, GroupReport]:
+@dataclass(frozen=True, eq=False)
+class LogClock:
+    """The clock of a log of one source, beside some of its events, in microseconds since 1970.
+
+    Attributes:
+        at: (N,) the clock at each event, null before the source's first time.
+        first: The clock when it began; None of a source without times.
+        last: The clock at the end of the log.
+    """
+
+    at: pl.Series
+    first: int | None
+    last: int | None
+
+
+def group(
+    events: pl.DataFrame, window: Window, log: LogClock | None = None
+) -> tuple[Sequences, GroupReport]:
     """Cut an event table into windows, ordered by their first event.
 
     Args:
         events: The table (see ``EVENT_COLUMNS``): each source's events in the order of its file.
         window: The rule; ``oddlog.group`` says what each one means.
+        log: Where the events are all of some sessions, and not all of the log: the log's clock.
 
     Returns:
         The windows, as row numbers of ``events`` (not copied), and what was counted on the way.
         There may be no window at all: the report says why.
     """
-    clock, n_late = _clocks(events, window) if window.clocked else (None, 0)
-    cut = _cut(events, window, clock)
+    clock, n_late = _clocks(events, window, log) if window.clocked else (None, 0)
+    cut = _cut(events, window, clock, log)
     sequences = to_sequences(events, _by_first_row(cut), window)
     inside = np.zeros(events.height, dtype=bool)
     inside[cut.rows] = True
@@ -53,19 +71,20 @@ def group(events: pl.DataFrame, window: Window) -> tuple[Sequences, GroupReport]
     )
 
 
-def _cut(events: pl.DataFrame, window: Window, clock: Ints | None) -> Cut:
+def _cut(events: pl.DataFrame, window: Window, clock: Ints | None, log: LogClock | None) -> Cut:
     if window.by == "session":
-        return _by_session(events, window, clock)
+        known = None if clock is None else _Log.of(events, clock, log)
+        return _by_session(events, window, known)
     if clock is None:
         return _by_lines(events, window)
     return _by_time(events, window, clock)
 
 
-def _clocks(events: pl.DataFrame, window: Window) -> tuple[Ints, int]:
+def _clocks(events: pl.DataFrame, window: Window, log: LogClock | None) -> tuple[Ints, int]:
     """Return (N,) each event's clock in microseconds, NO_TIME before its start, and n_late."""
     clock = pl.col("time").cum_max().forward_fill().over("place")
     table = pl.DataFrame({"place": places(events, window), "time": times(events)})
-    table = table.with_columns(clock=clock)
+    table = table.with_columns(clock=clock if log is None else log.at)
     n_late = table.select((pl.col("time") < pl.col("clock")).sum()).item()
     return table["clock"].fill_null(NO_TIME).to_numpy(), n_late
 
@@ -105,11 +124,10 @@ def _unmarked(rows: Ints, offsets: Ints, names: pl.Series, numbers: Ints) -> Cut
     return Cut(rows, offsets, names, numbers, starts=no, ends=no)
 
 
-def _by_session(events: pl.DataFrame, window: Window, clock: Ints | None) -> Cut:
+def _by_session(events: pl.DataFrame, window: Window, log: _Log | None) -> Cut:
     ids, rows, owner = _session_rows(events)
     first = changes(owner)
     after_gap, opens = np.zeros(len(rows), dtype=bool), first
-    log = None if clock is None else _Log(_codes(events["source"]), clock)
     if log is not None:
         after_gap, opens = _idle_or_aged(rows, first, log, window)
     if window.max_length is not None:
@@ -136,10 +154,28 @@ def _session_rows(events: pl.DataFrame) -> tuple[pl.Series, Ints, Ints]:
 
 @dataclass(frozen=True, eq=False)
 class _Log:
-    """(N,) beside the event table: each event's source, as a number, and its clock."""
+    """(N,) beside the event table: each event's source, as a number, and its clock.
+
+    ``first`` and ``last`` are (g,) the first and the last clock of each source.
+    """
 
     source: Ints
     clock: Ints
+    first: Ints
+    last: Ints
+
+    @classmethod
+    def of(cls, events: pl.DataFrame, clock: Ints, log: LogClock | None) -> _Log:
+        source = _codes(events["source"])
+        if log is not None:
+            span = (NO_TIME if at is None else at for at in (log.first, log.last))
+            return cls(source, clock, *(np.array([at]) for at in span))
+        timed = np.flatnonzero(clock != NO_TIME)
+        first = np.full(int(source.max(initial=-1)) + 1, NO_TIME)
+        last = first.copy()
+        first[source[timed][::-1]] = clock[timed][::-1]  # the first is written last
+        last[source[timed]] = clock[timed]
+        return cls(source, clock, first, last)
 
     def clock_then(self, rows: Ints, before: Ints) -> Ints:
         """Return (m,) the clock of the source of the event ``before`` each, as ``rows`` arrive."""
@@ -152,15 +188,6 @@ class _Log:
             wanted = self.source[before[moved]] * n + rows[moved]
             then[moved] = self.clock[line_up[np.searchsorted(place, wanted) - 1]]
         return then
-
-    def bounds(self) -> tuple[Ints, Ints]:
-        """Return (g,) the first and (g,) the last clock of each source."""
-        timed = np.flatnonzero(self.clock != NO_TIME)
-        first = np.full(int(self.source.max()) + 1, NO_TIME)
-        last = first.copy()
-        first[self.source[timed][::-1]] = self.clock[timed][::-1]  # the first is written last
-        last[self.source[timed]] = self.clock[timed]
-        return first, last
 
 
 def _idle_or_aged(
@@ -211,9 +238,8 @@ def _marks(
         return starts, ends
     gap = microseconds(window.gap_s)
     first, last = rows[offsets[:-1]], rows[offsets[1:] - 1]
-    log_begin, log_end = log.bounds()
-    starts &= _apart(log_begin[log.source[first]], log.clock[first], gap)
-    ends &= _apart(log.clock[last], log_end[log.source[last]], gap)
+    starts &= _apart(log.first[log.source[first]], log.clock[first], gap)
+    ends &= _apart(log.clock[last], log.last[log.source[last]], gap)
     return starts, ends
 
 

@@ -6,8 +6,9 @@ go, by the hash of its id, into one of ``N_BUCKETS`` buckets, and a part is a bu
 small ones. No session is cut, aged or left out: the windows are those of the log read whole, and so
 are their verdicts. While lines are sorted another thread reads the next ones.
 
-Read whole whatever its size is a log whose windows need more than that: sessions with a gap or an
-age, whose clock is that of all lines, and windows per host over several sources.
+Sessions with a gap or an age end by the clock of all lines of their source, which goes into the
+buckets with each line. Read whole whatever its size is a log of several sources whose windows need
+more than that: sessions with a gap or an age, and windows per host.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from pathlib import Path
 import polars as pl
 
 from oddlog.drain import Novelties, Templates
-from oddlog.events import Sequences
+from oddlog.events import Sequences, column
 from oddlog.formats import ReadReport
 from oddlog.formats.read import CHUNK_LINES
-from oddlog.group import Grouper, GroupReport, group
+from oddlog.group import Grouper, GroupReport, LogClock, group
 from oddlog.pipeline.prepare import messages_of
 from oddlog.pipeline.reading import CLOCK, Reader, Reading, ahead, in_time, let_go
 from oddlog.run import Progress
@@ -103,8 +104,8 @@ class LogParts:
             events = read.with_columns(ids.alias("template_id"))
             yield events if self._reading.texts else events.drop(TEXTS, strict=False)
 
-    def _grouped(self, events: pl.DataFrame) -> Sequences:
-        sequences, report = group(events, self._reading.window)
+    def _grouped(self, events: pl.DataFrame, log: LogClock | None = None) -> Sequences:
+        sequences, report = group(events, self._reading.window, log)
         self._count(report)
         return sequences
 
@@ -129,7 +130,10 @@ class LogParts:
         buckets = Buckets(self._folder)
         held: list[pl.DataFrame] = []
         n_held = 0
+        counts = _Counts()
         for events in ahead(chunks):
+            if self._reading.has_clock:
+                counts.add(events)
             held.append(events)
             n_held += events.height
             if n_held >= self._part_events:
@@ -140,8 +144,40 @@ class LogParts:
         held.clear()
         self.in_buckets = True
         for tables in buckets.tables(self._part_events // 2):
-            yield self._grouped(in_time(tables))
-        self.report = replace(self.report, n_events=buckets.n_events, n_outside=buckets.n_outside)
+            log = counts.clock(tables) if self._reading.has_clock else None
+            yield self._grouped(in_time(tables), log)
+        self.report = replace(
+            self.report,
+            n_events=buckets.n_events,
+            n_outside=buckets.n_outside,
+            n_late=counts.n_late,
+            n_untimed=counts.n_untimed,
+        )
+
+
+class _Counts:
+    """The clock of a log of one source, from its beginning on, and what it says of its events."""
+
+    def __init__(self) -> None:
+        self.n_late = 0
+        self.n_untimed = 0
+        self._first: int | None = None
+        self._last: int | None = None
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Let the next events pass."""
+        clock = events[CLOCK]
+        self.n_late += int((column(events, "time") < clock).sum())
+        self.n_untimed += clock.null_count()
+        known = clock.drop_nulls().cast(pl.Int64)
+        if len(known):
+            self._first = known[0] if self._first is None else self._first
+            self._last = known[-1]
+
+    def clock(self, tables: list[pl.DataFrame]) -> LogClock:
+        """Return the clock beside some of the events."""
+        at = pl.concat([table[CLOCK] for table in tables]).sort(nulls_last=False)  # as in_time
+        return LogClock(at.cast(pl.Int64), self._first, self._last)
 
 
 class Buckets:

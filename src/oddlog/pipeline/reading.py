@@ -75,9 +75,15 @@ class Reading:
     @property
     def is_whole(self) -> bool:
         """Whether the log has to be read whole."""
-        if self.window.by == "session":
-            return self.window.clocked
-        return self.window.per == "host" and len(self.sources) > 1
+        several = len(self.sources) > 1
+        return several and (
+            self.has_clock if self.window.by == "session" else self.window.per == "host"
+        )
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether sessions end by the clock of all lines."""
+        return self.window.by == "session" and self.window.clocked
 
 
 class Reader:
@@ -96,7 +102,7 @@ class Reader:
         self._chunk_lines = chunk_lines
 
     def chunks(self, progress: Progress) -> Iterator[Chunk]:
-        """Yield the events of every source; of several, with the clock by which they merge.
+        """Yield the events of every source, with its clock: by it several merge, or sessions end.
 
         Raises:
             FormatError: A source that cannot be read as a log.
@@ -110,7 +116,7 @@ class Reader:
                 time = column(events, "time")
                 self._note_end(events["source"], time)
                 checked = check_events(events)
-                if len(sources) > 1:
+                if len(sources) > 1 or self._reading.has_clock:
                     now = pl.max_horizontal(time.cum_max().forward_fill(), pl.lit(clock, TIME))
                     checked = checked.with_columns(now.alias(CLOCK))
                     clock = checked[CLOCK].max()

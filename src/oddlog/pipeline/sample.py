@@ -73,7 +73,7 @@ def hold(reading: Reading, most: int, seed: int, progress: Progress = silent) ->
         FormatError: A source that cannot be read as a log.
     """
     reader = Reader(reading, min(CHUNK_LINES, most))
-    draw = _Draw(most, seed, can_draw=reading.window.by == "session" and not reading.is_whole)
+    draw = _Draw(most, seed, can_draw=reading.window.by == "session" and not reading.has_clock)
     for events, _, _ in reader.chunks(progress):
         draw.add(events)
     held = in_time(draw.held)
