@@ -6,7 +6,7 @@
 
 A block stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``. ``demo``, ``record`` and
 ``kinds`` run the demo, about a minute; ``data`` reads the data sets below ODDLOG_DATA and is left
-as it is where that is not set.
+as it is where that is not set, and its row of a set where the set is not there.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ import numpy as np
 from rich.console import Console
 
 from oddlog.config import Config
-from oddlog.datasets import DATASETS, IdDataset, IdStream, open_dataset, read_labels
+from oddlog.datasets import DATASETS, Dataset, IdDataset, IdStream, open_dataset, read_labels
 from oddlog.demo import Demo, run_demo
 from oddlog.detectors import DETECTORS, Detector, detector_class
+from oddlog.errors import ConfigError
 from oddlog.evaluate import recall_by_class
 from oddlog.formats import LAYOUTS, read_events
 from oddlog.report import Limits
@@ -180,13 +181,28 @@ def _percent(value: float | None) -> str:
 
 
 def data() -> str:
-    """Return what the named data sets below ODDLOG_DATA hold."""
-    folder = Path(os.environ["ODDLOG_DATA"])
-    return table([{"name": f"`{name}`"} | _contents(name, folder) for name in DATASETS])
+    """Return what the named data sets below ODDLOG_DATA hold.
+
+    Of one that is not there the document keeps its row; which ones, is said.
+    """
+    folder, lines = Path(os.environ["ODDLOG_DATA"]), []
+    told = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    written = re.search("<!-- data:begin -->\n(.*?)\n<!-- data:end -->", told, re.DOTALL)
+    rows = written[1].splitlines() if written else []
+    for name in DATASETS:
+        try:
+            opened = open_dataset(name, folder)
+        except ConfigError as error:
+            sys.stderr.write(f"data: left as it is: {error}\n")
+            lines += [row for row in rows if row.startswith(f"| `{name}` |")]
+        else:
+            *head, line = table([{"name": f"`{name}`"} | _contents(opened)]).splitlines()
+            rows[:2] = head
+            lines.append(line)
+    return "\n".join([*rows[:2], *lines])
 
 
-def _contents(name: str, folder: Path) -> dict[str, str]:
-    opened = open_dataset(name, folder)
+def _contents(opened: Dataset) -> dict[str, str]:
     if isinstance(opened, IdDataset):
         n, ids = len(opened.sequences), opened.sequences.template_ids()
         events, labels = len(ids), opened.sequences.labels

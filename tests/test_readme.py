@@ -133,6 +133,13 @@ def test_what_is_generated_from_code_is_up_to_date():
     assert not generate["outdated"](GENERATED_FROM_CODE), "run: make docs"
 
 
+def test_what_is_told_of_data_sets_that_are_not_there_stays(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ODDLOG_DATA", str(tmp_path))
+    generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    assert not generate["outdated"](["data"])
+    assert "data: left as it is: data set 'hdfs_log':" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_to_files_lead_somewhere(document):
     links = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
