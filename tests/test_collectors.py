@@ -157,7 +157,7 @@ def test_an_odd_session_reaches_sqlite_the_browser_and_a_webhook(tmp_path, model
         culprit = page.locator("li.culprit mark").first.inner_text()
         page.close()
         wait_for(lambda: any(BURNS in str(alert) for alert in got), 60)
-    assert row == ("unknown: disk burns at <ID>", 1)
+    assert row == ("unknown: disk burns at <SESSION>", 1)
     assert f"disk burns at {BURNS}" in culprit
 
 

@@ -116,7 +116,7 @@ def test_the_drift_of_a_result_is_that_of_its_scores_flags_and_templates(pipelin
     assert (drift.flagged.n_flagged, drift.flagged.n_sequences) == (60, 120)
     assert drift.shift.distance == pytest.approx(0.5)
     assert [(t.n_sequences, t.text) for t in drift.unknown.templates] == [
-        (60, "lease granted to <ID>")
+        (60, "lease granted to <SESSION>")
     ]
     assert drift.warning is not None
 
@@ -176,7 +176,7 @@ def test_culprits_are_the_lines_that_were_never_seen(result):
 
 def test_a_culprit_shows_the_novel_template(result):
     culprit = result.records(explain=True)[0]["culprits"][0]
-    assert culprit["template"] == "disk burns at <ID>"
+    assert culprit["template"] == "disk burns at <SESSION>"
     assert culprit["template_id"] < 0
 
 

@@ -86,8 +86,8 @@ def test_what_a_release_adds_is_no_longer_flagged(fitted, updated, logs):
 
 
 def test_only_templates_in_enough_sequences_are_adopted(updated):
-    assert texts(updated.adopted) == ["lease granted to <ID>"]
-    assert texts(updated.left) == ["disk burns at <ID>"]
+    assert texts(updated.adopted) == ["lease granted to <SESSION>"]
+    assert texts(updated.left) == ["disk burns at <SESSION>"]
 
 
 def test_a_template_id_never_changes(fitted, updated):
@@ -297,4 +297,4 @@ def test_a_detector_that_cannot_learn_on_is_only_calibrated(fitted, logs):
 
 def test_the_record_is_plain(updated):
     record = json.loads(json.dumps(updated.to_dict()))
-    assert record["adopted"][0]["text"] == "lease granted to <ID>"
+    assert record["adopted"][0]["text"] == "lease granted to <SESSION>"

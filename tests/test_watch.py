@@ -28,7 +28,7 @@ def test_an_odd_session_is_raised_with_its_lines_and_its_culprit():
     raised = feed(watcher, lines([USUAL, ODD, USUAL, USUAL]))
     raised += watcher.flush(START)
     (alert,) = raised
-    assert (alert.key, alert.signature) == ("req_1001", "unknown: disk burns at <ID>")
+    assert (alert.key, alert.signature) == ("req_1001", "unknown: disk burns at <SESSION>")
     assert [text[20:] for _, _, text in alert.lines] == [f"{step} req_1001" for step in ODD]
     assert alert.culprits[0]["message"] == "disk burns at req_1001"
 
@@ -100,7 +100,7 @@ def test_time_that_passes_without_lines_ends_a_session():
     watcher = Watcher(fitted("key_set"))
     feed(watcher, lines([ODD]), size=3)
     assert watcher.push([], START + 1) == []  # the last line may go on
-    assert signatures(watcher.push([], START + 2)) == ["unknown: disk burns at <ID>"]
+    assert signatures(watcher.push([], START + 2)) == ["unknown: disk burns at <SESSION>"]
 
 
 def test_time_that_passes_closes_windows_with_a_gap():
@@ -205,7 +205,7 @@ def test_unknown_templates_are_counted_and_shown():
     watcher = Watcher(fitted("key_set"))
     feed(watcher, lines([ODD, ODD, USUAL]), size=9)
     watcher.flush(START)
-    assert watcher.unknown_templates() == [("disk burns at <ID>", 2)]
+    assert watcher.unknown_templates() == [("disk burns at <SESSION>", 2)]
     assert watcher.stats.unknown_rate == pytest.approx(2 / 9)
 
 

@@ -103,7 +103,7 @@ def test_an_odd_session_across_a_rotation_is_one_alert(log, tmp_path, rotation):
     assert [alert.key for alert in shown.told] == ["req_1002"]
     assert shown.stats.n_lines == len(session)
     (record,) = map(json.loads, told.read_text().splitlines())
-    assert record["rule"]["name"] == "unknown: disk burns at <ID>"
+    assert record["rule"]["name"] == "unknown: disk burns at <SESSION>"
     assert record["event"]["id"] == shown.told[0].id
 
 

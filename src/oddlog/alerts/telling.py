@@ -22,7 +22,7 @@ GENERATOR = "oddlog"
 def headline(alert: Alert) -> str:
     """Say in one line what is odd, where, and how rare that is.
 
-    Example: ``req_1001: unknown: disk burns at <ID> (p 0.0099, 3 events)``.
+    Example: ``req_1001: unknown: disk burns at <SESSION> (p 0.0099, 3 events)``.
     """
     if alert.note:
         return escape(f"{alert.key}: {alert.note}")
