@@ -251,6 +251,51 @@ def test_a_calm_log_leaves_with_0(run, folder):
     assert run("score", folder / "calm.log", *asked)[:2] == (0, "")
 
 
+OTHER_KIND = {
+    "no window": "none of 60 events is in a window, so nothing was judged",
+    "no header": "100% of 60 events do not match the model's format",
+}
+
+
+@pytest.fixture(params=OTHER_KIND)
+def other_kind(request, tmp_path):
+    """Return a log in which nothing can be odd, as it is none of the model's, and what is said."""
+    line = "up and running\n" if request.param == "no header" else "2026-03-02 08:00:00 is up\n"
+    (tmp_path / "other.log").write_text(60 * line)
+    return tmp_path / "other.log", OTHER_KIND[request.param]
+
+
+def test_a_log_of_another_kind_is_told_and_leaves_with_3(run, folder, other_kind):
+    log, told = other_kind
+    code, out, err = run("score", log, "--model", folder / "model", "--fail-on-anomaly")
+    assert (code, out) == (3, "")
+    assert told in err
+
+
+def test_a_report_on_a_log_of_another_kind_says_so(run, folder, other_kind, tmp_path):
+    log, told = other_kind
+    run("score", log, "--model", folder / "model", "--out", tmp_path / "r.html")
+    assert told.replace("'", "&#39;") in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_log_of_templates_never_seen_is_told(run, folder, tmp_path):
+    (tmp_path / "new.log").write_text(sessions(10).replace("req", "new req"))
+    _, _, err = run("score", tmp_path / "new.log", "--model", folder / "model")
+    assert "100% of 30 events are of templates unknown at fit time" in err
+
+
+def test_a_watch_of_a_log_of_another_kind_says_so_once_and_leaves_with_3(
+    run, folder, other_kind, monkeypatch
+):
+    log, told = other_kind
+    log.write_text(log.read_text() * 3)
+    with log.open() as text:
+        monkeypatch.setattr(sys, "stdin", text)
+        code, out, err = run("watch", "-", "--model", folder / "model")
+    assert (code, out) == (3, "")
+    assert err.count(told.replace("60", "180")) == 1
+
+
 def test_another_rate_can_be_asked_for(run, folder):
     asked = ("--model", folder / "model", "--false-alarm-rate", "0.0001")
     code, out, err = run("score", folder / "today.log", *asked)
@@ -279,7 +324,7 @@ def test_a_terminal_is_told_which_templates_are_unknown(run, folder, screen):
     run("score", folder / "today.log", "--model", folder / "model")
     shown = screen.export_text()
     assert shown.endswith(
-        "unknown at fit time, by sequences that hold it\n        2 | disk burns at <ID>\n"
+        "unknown at fit time, by sequences that hold it\n        2 | disk burns at <SESSION>\n"
     )
 
 
@@ -297,7 +342,7 @@ def test_an_update_tells_a_pipe_what_it_changed_and_keeps_the_old_model(run, fol
     code, out, err = run("update", tmp_path / "new.log", "--model", tmp_path / "model")
     (record,) = records_of(out)
     assert (code, record["kept"]) == (0, str(tmp_path / "model.1"))
-    assert [found["text"] for found in record["adopted"]] == ["disk burns at <ID>"]
+    assert [found["text"] for found in record["adopted"]] == ["disk burns at <SESSION>"]
     assert "learned the new sequences: new_event" in err
 
 

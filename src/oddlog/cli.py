@@ -1,7 +1,8 @@
 """The command line: each command calls one function of the library and shows what it gives.
 
 Nothing but typer is imported here at the top, so that ``oddlog --help`` answers at once.
-Exit codes: 0 done, 1 error, 2 odd sequences found where ``--fail-on-anomaly`` asked for it.
+Exit codes: 0 done, 1 error, 2 odd sequences found where ``--fail-on-anomaly`` asked for it, 3 none
+found in a log that the model hardly knows: there, and where a watch comes to the end of such a log.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from oddlog.options import (
     Seed,
     Settings,
     Track,
+    Unfamiliar,
 )
 from oddlog.options import config_of as _config
 from oddlog.options import consoles as _consoles
@@ -274,7 +276,8 @@ def score(
         int, typer.Option(metavar="N", min=1, help="Odd sequences to show at a terminal.")
     ] = 10,
     fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="Exit with 2 if anything is odd.")
+        bool,
+        typer.Option("--fail-on-anomaly", help="Exit with 2 if anything is odd; 3: cannot tell."),
     ] = False,
     device: Device = "auto",
 ) -> None:
@@ -305,12 +308,15 @@ def score(
         if out is not None and report:
             found.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
     terminal.show_notes(notes, found.lines())
-    if warning := found.drift.warning:
+    foreign = found.familiarity.warning
+    if warning := foreign or found.drift.warning:
         terminal.show_warning(notes, warning)
     if not report:
         _show_verdicts(found, out, console if shown else None, top)
     if fail_on_anomaly and len(found.flagged()):
         raise _OddFound
+    if fail_on_anomaly and foreign:
+        raise Unfamiliar
 
 
 def _show_verdicts(found: Verdicts, out: Path | None, console: Console | None, top: int) -> None:
@@ -421,6 +427,8 @@ def main() -> None:
         app()
     except _OddFound:
         sys.exit(2)
+    except Unfamiliar:
+        sys.exit(3)
     except OddlogError as error:
         sys.exit(_fail(str(error)))
     except BrokenPipeError:

@@ -40,6 +40,10 @@ Seed = Annotated[
 ]
 
 
+class Unfamiliar(Exception):  # noqa: N818 -- an outcome, not an error
+    """Raised to leave with 3: nothing odd in a log that the model hardly knows."""
+
+
 def consoles() -> tuple[Console, Console]:
     """Return a console for notes and progress (standard error) and one for results.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from oddlog.options import Device, ModelFolder, Settings, consoles
+from oddlog.options import Device, ModelFolder, Settings, Unfamiliar, consoles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oddlog.watch.running import Keeper
 
 STATUS_S = 1.0
+ENOUGH_EVENTS = 100  # to tell while a watch runs that its log is hardly known
 StateFolder = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="Where to go on after a restart.")
 ]
@@ -102,6 +103,10 @@ def watch(
     from oddlog import terminal
 
     terminal.show_notes(notes, [_summary(watcher), *outlets.errors])
+    if feed.ended and (warning := watcher.stats.familiarity.warning):
+        if not shown.strange.told:
+            terminal.show_warning(notes, warning)
+        raise Unfamiliar
 
 
 def feedback(
@@ -203,12 +208,30 @@ def _stopped() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+class _Strange:
+    """Says once that a log is hardly known: there nothing being raised says nothing."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.told = False
+
+    def tell(self, stats: WatchStats) -> None:
+        from oddlog.terminal import show_warning
+
+        if self.told or stats.n_events < ENOUGH_EVENTS:
+            return
+        if warning := stats.familiarity.warning:
+            show_warning(self._console, warning)
+            self.told = True
+
+
 class _Terminal:
     """Alerts as text, above a line that says how things stand."""
 
     def __init__(self, console: Console, live: Live) -> None:
         self._console = console
         self._live = live
+        self.strange = _Strange(console)
         self._last: tuple[float, int] | None = None
 
     def alerts(self, begun: list[Alert]) -> None:
@@ -220,6 +243,7 @@ class _Terminal:
     def status(self, stats: WatchStats, now: float) -> None:
         from oddlog.terminal import status_line
 
+        self.strange.tell(stats)
         if self._last is None:
             self._last = now, stats.n_lines
         since, n_lines = self._last
@@ -233,6 +257,9 @@ class _Terminal:
 class _Lines:
     """Alerts as JSON lines."""
 
+    def __init__(self, notes: Console) -> None:
+        self.strange = _Strange(notes)
+
     def alerts(self, begun: list[Alert]) -> None:
         from oddlog.alerts.telling import as_ecs, as_json
 
@@ -241,13 +268,13 @@ class _Lines:
         sys.stdout.flush()
 
     def status(self, stats: WatchStats, now: float) -> None:
-        pass
+        self.strange.tell(stats)
 
 
 @contextmanager
 def _shown(console: Console, notes: Console) -> Iterator[_Terminal | _Lines]:
     if not console.is_terminal:
-        yield _Lines()
+        yield _Lines(notes)
         return
     from rich.live import Live
 

@@ -73,7 +73,7 @@ def evaluate_log(
         return _Part.of(result, judges, sources)
 
     reading = reading_of(pipeline, sources, format, texts=False)
-    parts, notes = judge_log(pipeline, reading, tell, progress=progress, part_events=part_events)
+    parts, notes, _ = judge_log(pipeline, reading, tell, progress=progress, part_events=part_events)
     progress("evaluating", 0, 0)
     tables = [part.table for part in parts]
     order = in_order(tables, len(sources))

@@ -24,6 +24,7 @@ from oddlog.detectors import reads_text
 from oddlog.drain import Novelties
 from oddlog.drift import begun
 from oddlog.events import Sequences
+from oddlog.formats import ReadReport
 from oddlog.pipeline.model import Pipeline
 from oddlog.pipeline.parts import PART_EVENTS, LogParts
 from oddlog.pipeline.reading import Reading
@@ -52,7 +53,7 @@ def judge_log(
     *,
     progress: Progress = silent,
     part_events: int = PART_EVENTS,
-) -> tuple[list[T], tuple[str, ...]]:
+) -> tuple[list[T], tuple[str, ...], tuple[ReadReport, ...]]:
     """Score a log part by part.
 
     Args:
@@ -63,7 +64,8 @@ def judge_log(
         part_events: Events of a log that is not taken apart.
 
     Returns:
-        What was told of each part, in their order, and notes on the log for a person.
+        What was told of each part, in their order, notes on the log for a person, and what became
+        of the lines of each source.
     """
     novel = Novelties(pipeline.templates.config)
 
@@ -75,7 +77,7 @@ def judge_log(
         # What reads messages is large, or asks a server that counts: a part at a time.
         most = 0 if reads_text(pipeline.detector) else part_events // AT_ONCE
         told = list(_judged(log, judge, most, progress))
-    return told, (*(read.summary() for read in log.reads), log.report.summary())
+    return told, (*(read.summary() for read in log.reads), log.report.summary()), (*log.reads,)
 
 
 def _judged(

@@ -42,6 +42,7 @@ from oddlog.evaluate import (
 )
 from oddlog.events import NORMAL, Sequences
 from oddlog.findings import Scores
+from oddlog.formats import ReadReport
 from oddlog.group import group
 from oddlog.pipeline import clean
 from oddlog.pipeline.config import PipelineConfig
@@ -200,6 +201,15 @@ class Pipeline:
         Returns:
             The sequences, without template ids, and notes for a person.
         """
+        return self._read(sources, format, labels, progress)[:2]
+
+    def _read(
+        self,
+        sources: Sequence[str | Path],
+        format: str | None,
+        labels: pl.DataFrame | None,
+        progress: Progress,
+    ) -> tuple[Sequences, tuple[str, ...], tuple[ReadReport, ...]]:
         wanted = format or self.config.format
         events, reads = read_sources(sources, wanted, self.config.session_by, progress)
         assert self.config.window is not None  # noqa: S101 -- fit stores the one it chose
@@ -208,7 +218,7 @@ class Pipeline:
         if labels is not None:
             sequences, label_report = attach_labels(sequences, labels)
             notes.append(label_report.summary())
-        return sequences, tuple(notes)
+        return sequences, tuple(notes), reads
 
     def score(
         self,
@@ -226,8 +236,8 @@ class Pipeline:
             labels: Table of session and label, shown in the result; scoring never sees them.
             progress: Called as work goes on.
         """
-        sequences, notes = self.read(sources, format=format, labels=labels, progress=progress)
-        return self.score_sequences(sequences, notes=notes, progress=progress)
+        sequences, notes, reads = self._read(sources, format, labels, progress)
+        return replace(self.score_sequences(sequences, notes=notes, progress=progress), reads=reads)
 
     def score_sequences(
         self,

@@ -19,6 +19,8 @@ from oddlog.drift import Drift, measure_drift
 from oddlog.events import Sequences, column
 from oddlog.explain import CULPRIT_COLUMNS, TextOf, culprit_records, likely_kind
 from oddlog.findings import Alert, Scores
+from oddlog.formats import ReadReport
+from oddlog.pipeline.foreign import Familiarity
 
 if TYPE_CHECKING:
     from oddlog.pipeline.model import Judge
@@ -42,6 +44,7 @@ class Result:
         notes: What happened to the log on its way here, one line each; see ``lines``.
         baselines: The trivial rules, fitted on the same data, by name; see ``also_flagged``.
         fingerprint: Which fitted model it was; see ``Pipeline.fingerprint``.
+        reads: What became of the lines of each source; none where windows were given.
     """
 
     sequences: Sequences
@@ -52,6 +55,7 @@ class Result:
     notes: tuple[str, ...] = ()
     baselines: Mapping[str, Judge] = field(default_factory=dict)
     fingerprint: str = ""
+    reads: tuple[ReadReport, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -77,6 +81,12 @@ class Result:
             asked_rate=self.calibration.false_alarm_rate,
             text_of=self.text_of,
         )
+
+    @property
+    def familiarity(self) -> Familiarity:
+        """How much of the log the model can make something of; its ``warning`` says if little."""
+        unknown = self.drift.unknown
+        return Familiarity.of(self.reads, len(self), unknown.n_events, unknown.n_unknown_events)
 
     def at(self, false_alarm_rate: float) -> Result:
         """Return the same scores, flagged at another rate.
@@ -203,6 +213,7 @@ class Result:
             calibration=self.calibration,
             drift=self.drift,
             notes=tuple(self.lines()),
+            foreign=self.familiarity.warning,
         )
 
     def spans(self) -> pl.DataFrame:

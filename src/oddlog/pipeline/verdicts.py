@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from oddlog.calibrate import Calibration
 from oddlog.drift import Drift, Unknown, drift_of, find_unknown, joined
+from oddlog.formats import ReadReport
 from oddlog.group.store import own_text
+from oddlog.pipeline.foreign import Familiarity
 from oddlog.pipeline.judging import PLACE, in_order, judge_log, place_of, places, reading_of
 from oddlog.pipeline.model import Pipeline, novel_note
 from oddlog.pipeline.parts import PART_EVENTS
@@ -56,6 +58,7 @@ class Verdicts:
         scores: (n,) float32, of all sequences in the order of the log.
         flags: (n,) which of them are flagged.
         drift: As ``Result.drift``.
+        familiarity: As ``Result.familiarity``.
         notes: As ``Result.lines`` gives them.
         judged: What a report tells, if that was wanted.
     """
@@ -64,6 +67,7 @@ class Verdicts:
     scores: NDArray[np.float32]
     flags: NDArray[np.bool_]
     drift: Drift
+    familiarity: Familiarity
     notes: tuple[str, ...]
     judged: Judged | None = None
 
@@ -135,9 +139,11 @@ def score_log(
         return told
 
     reading = reading_of(pipeline, sources, format, texts=wanted.explain or wanted.report)
-    told, notes = judge_log(pipeline, reading, tell, progress=progress, part_events=part_events)
+    told, notes, reads = judge_log(
+        pipeline, reading, tell, progress=progress, part_events=part_events
+    )
     found = _Found(told, wanted, sources)
-    verdicts = found.verdicts(calibration, notes)
+    verdicts = found.verdicts(calibration, notes, reads)
     return verdicts if worst is None else found.with_report(verdicts, calibration, worst)
 
 
@@ -185,7 +191,9 @@ class _Found:
         self._sequences = [part.sequences for part in told]
         self._unknown = joined([part.unknown for part in told])
 
-    def verdicts(self, calibration: Calibration, notes: tuple[str, ...]) -> Verdicts:
+    def verdicts(
+        self, calibration: Calibration, notes: tuple[str, ...], reads: Sequence[ReadReport]
+    ) -> Verdicts:
         unknown = self._unknown
         if unknown.n_unknown_events:
             notes = (*notes, novel_note(unknown.n_unknown_events, unknown.n_templates))
@@ -202,6 +210,9 @@ class _Found:
                 sequences[PLACE[0]],
                 asked_rate=calibration.false_alarm_rate,
                 unknown=unknown,
+            ),
+            familiarity=Familiarity.of(
+                reads, sequences.height, unknown.n_events, unknown.n_unknown_events
             ),
             notes=(*notes, *caveats(sequences.height, calibration)),
         )
@@ -233,6 +244,7 @@ class _Found:
             calibration=calibration,
             drift=verdicts.drift,
             notes=verdicts.notes,
+            foreign=verdicts.familiarity.warning,
         )
         return replace(verdicts, judged=judged)
 

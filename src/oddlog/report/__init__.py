@@ -59,6 +59,7 @@ class Judged:
         calibration: What they were judged by.
         drift: How the log compares with the calibration.
         notes: What a person should know before trusting this, one line each.
+        foreign: What says that the model hardly knows this kind of log, if it does not.
     """
 
     spans: pl.DataFrame
@@ -68,6 +69,7 @@ class Judged:
     calibration: Calibration
     drift: Drift
     notes: tuple[str, ...] = ()
+    foreign: str | None = None
 
 
 def write(path: Path, judged: Judged, *, about: Mapping[str, str] | None = None) -> None:
@@ -117,6 +119,7 @@ def render(
             "first_of_bin": _first_of_bin(rows),
             "also": _also_counts(rows),
             "notes": list(judged.notes),
+            "foreign": judged.foreign,
             "about": dict(about or {}),
         }
     )

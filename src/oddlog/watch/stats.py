@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from oddlog.pipeline.foreign import Familiarity
+
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
@@ -57,6 +59,14 @@ class WatchStats:
     expected_per_day: float | None
     quantiles: dict[float, float]
     drifting: bool
+
+    @property
+    def familiarity(self) -> Familiarity:
+        """How much of what was read the model can make something of."""
+        n_windows = self.n_windows + self.n_open
+        return Familiarity(
+            self.n_events, self.n_unmatched, n_windows, self.n_events, self.n_unknown
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
