@@ -27,7 +27,7 @@ from pydantic import Field, field_validator, model_validator
 from oddlog.config import Config
 from oddlog.errors import ConfigError
 from oddlog.session_ids import SESSION_WORD, session_step, write_word
-from oddlog.shapes import TWO, Shaped, distinct, is_blind, renumber, shapes_of
+from oddlog.shapes import TWO, Shaped, distinct, is_blind, is_repetitive, renumber, shapes_of
 
 _HOUR = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -287,7 +287,7 @@ def mask_distinct(
         others, more = mask_distinct(filled.gather(leaks), masks)
         codes[leaks] = len(masked) + others
         return codes, pl.concat([masked, more])
-    if mostly_distinct(filled):
+    if not is_repetitive(filled):
         return _mask_messages(filled, masks)
     repeats = distinct(filled)
     codes, masked = _mask_messages(filled.gather(repeats.first), masks)
@@ -323,7 +323,7 @@ def _is_plain(messages: pl.Series, masks: Masks) -> NDArray[np.bool_]:
 
 def _mask_signed(messages: pl.Series, masks: Masks) -> tuple[NDArray[np.int64], pl.Series]:
     shapes = shapes_of(messages) if masks.are_blind else messages
-    if mostly_distinct(shapes):
+    if not is_repetitive(shapes):
         return np.arange(len(messages)), _mask_each(messages, masks)
     found = distinct(shapes)
     shaped = Shaped(found.codes, shapes.gather(found.first))
@@ -349,12 +349,6 @@ def _mask_shapes(
     is_leak = np.zeros(len(masked), dtype=bool)
     is_leak[rows] = (_mask_each(other, masks) != masked.gather(rows)).to_numpy()
     return codes, masked, np.flatnonzero(is_leak[codes])
-
-
-def mostly_distinct(messages: pl.Series) -> bool:
-    """Return whether working on the distinct messages alone would not pay; an estimate."""
-    n_distinct = messages.to_frame().select(pl.first().approx_n_unique()).item()
-    return 2 * n_distinct > len(messages)
 
 
 def _mask_each(messages: pl.Series, masks: Masks) -> pl.Series:

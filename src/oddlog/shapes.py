@@ -66,6 +66,12 @@ def distinct(texts: pl.Series) -> Repeats:
     return renumber(texts.cast(pl.Categorical).to_physical().to_numpy())
 
 
+def is_repetitive(texts: pl.Series, share: int = 2) -> bool:
+    """Return whether of (n,) texts one in ``share`` at most is distinct; an estimate."""
+    n_distinct = texts.to_frame().select(pl.first().approx_n_unique()).item()
+    return share * n_distinct <= len(texts)
+
+
 def renumber(codes: NDArray[np.integer]) -> Repeats:
     """Number what (n,) codes >= 0 stand for in the order of first appearance."""
     n = len(codes)
@@ -96,7 +102,7 @@ def is_blind(pattern: str) -> bool:
     return _TELLS.search(_TIMES.sub("", bare)) is None
 
 
-def split_lines(text: bytes) -> pl.Series:
+def split_lines(text: bytes | memoryview) -> pl.Series:
     """Return (n,) String, the lines of text as UTF-8; a carriage return at an end may be gone.
 
     Polars calls ``read_lines`` unstable. On a block it takes a quarter of the time of any other
@@ -104,8 +110,8 @@ def split_lines(text: bytes) -> pl.Series:
     packed data. A few lines are not worth its threads.
     """
     if len(text) >= FEW_BYTES:
-        return pl.read_lines(b"\n" + text).to_series()[1:]
-    lines = text.decode().split("\n")
+        return pl.read_lines(b"".join([b"\n", text])).to_series()[1:]
+    lines = str(text, "utf-8").split("\n")
     if not lines[-1]:
         lines.pop()
     return pl.Series(lines, dtype=pl.String)
@@ -150,7 +156,7 @@ def tagged(shapes: pl.Series, power: int) -> pl.Series:
     return pl.Series(shapes.name, changed.split("\n")[: len(shapes)], dtype=pl.String)
 
 
-def neutral(block: bytes, digit: int = ONE, *, names: bool = True) -> tuple[bytes, bool]:
+def neutral(block: bytes, digit: int = ONE, *, names: bool = True) -> tuple[memoryview, bool]:
     """Return the bytes of lines with the digits that are not kept replaced, and if "::" occurs.
 
     What "::" keeps is left to the caller.
@@ -160,15 +166,16 @@ def neutral(block: bytes, digit: int = ONE, *, names: bool = True) -> tuple[byte
         digit: As for ``shapes_of``.
         names: As for ``shapes_of``.
     """
-    padded = np.frombuffer(b"\n\n" + block + b"\n\n", dtype=np.uint8)
     out = np.empty(len(block), dtype=np.uint8)
     has_colons = False
     for begin in range(0, len(block), PIECE):
         end = min(begin + PIECE, len(block))
-        piece = padded[begin : end + 4]  # two bytes more on either side
+        seen = block[max(begin - 2, 0) : end + 2]  # two bytes more on either side
+        seen = (b"\n" * (2 - begin) + seen).ljust(end - begin + 4, b"\n")
+        piece = np.frombuffer(seen, dtype=np.uint8)
         out[begin:end] = _neutral(piece, digit, names)
         has_colons = has_colons or bool(_pairs(piece == ord(":")).any())
-    return out.tobytes(), has_colons
+    return out.data, has_colons
 
 
 def _neutral(piece: NDArray[np.uint8], digit: int, names: bool) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ class Grouped(NamedTuple):
         texts = masked.gather(codes[first]).rename("masked")
         too_many = _longer(texts, config.max_tokens).to_numpy()
         n_cut = np.where(too_many, n, np.bincount(of_line[is_cut], minlength=len(first)))
-        example = raw.gather(first).str.head(EXAMPLE_CHARS).rename("example")
+        example = raw.gather(first).rename("example")
         table = pl.DataFrame([texts, example]).with_columns(n=n, n_cut=n_cut)
         return Grouped(table, of_line)
 

@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from oddlog.drain.grouped import split
+from oddlog.drain.grouped import EXAMPLE_CHARS, split
 from oddlog.drain.settings import DrainConfig
 from oddlog.drain.tree import Tokens, Tree, text_of
+from oddlog.drain.words import PIECE, Words
 
 NOT_LEARNED = -1
+FEW = 256  # messages that are learned one by one before alike ones are looked for again
 REMEMBERED = 4_000_000  # distinct masked messages, 12 bytes each
 
 
@@ -29,6 +31,8 @@ class Learner:
     def __init__(self, config: DrainConfig) -> None:
         self.tree = Tree(config.depth, config.similarity, config.max_children, config.max_templates)
         self._max_tokens = config.max_tokens
+        self._words = Words(config.max_tokens)
+        self._n_held = 0  # templates whose words are in ``_words``
         self._seen = pl.DataFrame(schema={"hash": pl.UInt64, "id": pl.Int32})
 
     def learn(self, masked: pl.Series) -> NDArray[np.int32]:
@@ -37,8 +41,7 @@ class Learner:
             self._seen, on="hash", how="left", maintain_order="left"
         )
         is_new = known["id"].is_null()
-        # Drain is sequential: where a message goes depends on all before it.
-        learned = [self._learn_one(text) for text in masked.filter(is_new)]
+        learned = self._learn_new(masked.filter(is_new))
         ids = known["id"].fill_null(NOT_LEARNED).to_numpy(writable=True)
         ids[is_new.to_numpy()] = learned
         fresh = known.select("hash", pl.Series("id", ids)).filter(is_new)
@@ -58,6 +61,33 @@ class Learner:
         self.tree.load(state["tree"])
         if state["probe"] == _probe():
             self._seen = pl.DataFrame(state["seen"], schema=self._seen.schema)
+
+    def _learn_new(self, masked: pl.Series) -> NDArray[np.int32]:
+        """Learn (n,) messages in order; in larger pieces, the longer the tree stays as it is."""
+        found, begin, size = [np.empty(0, dtype=np.int32)], 0, FEW
+        while begin < len(masked):
+            found.append(self._learn_piece(masked[begin : begin + size]))
+            size = min(2 * size, PIECE) if len(found[-1]) == size else FEW
+            begin += len(found[-1])
+        return np.concatenate(found)
+
+    def _learn_piece(self, masked: pl.Series) -> NDArray[np.int32]:
+        """Return ids of (n,) messages, n > 0, as far as they were learned.
+
+        Drain is sequential: where a message goes depends on all before it. But until one changes
+        the tree, those that are alike go the same way. From there a few are learned one by one.
+        """
+        tree = self.tree
+        self._words.add(tree.template(i) for i in range(self._n_held, len(tree)))
+        self._n_held, n_changes = len(tree), tree.n_changes
+        alike = self._words.alike(masked)
+        ids: list[int] = []
+        for row, text in zip(alike.first, masked.gather(alike.first), strict=True):
+            ids.append(self._learn_one(text))
+            if tree.n_changes > n_changes:
+                rest = [self._learn_one(text) for text in masked[row + 1 : row + FEW]]
+                return np.array([*(ids[i] for i in alike.codes[: row + 1]), *rest], dtype=np.int32)
+        return np.array(ids, dtype=np.int32)[alike.codes]
 
     def _learn_one(self, text: str) -> int:
         template_id = self.tree.learn(split(text, self._max_tokens))
@@ -115,7 +145,7 @@ class Novelties:
         self.n_lines += int(distinct["n"].sum())
         ids[ids == NOT_LEARNED] = self.config.max_templates
         for position in first_of_new(ids, len(self._examples)):
-            self._examples.append(distinct["example"][position])
+            self._examples.append(distinct["example"][position][:EXAMPLE_CHARS])
         return -1 - ids
 
     def state(self) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from oddlog.config import Config
-from oddlog.drain.grouped import Grouped, split
+from oddlog.drain.grouped import EXAMPLE_CHARS, Grouped, split
 from oddlog.drain.index import Index
 from oddlog.drain.novelties import NOT_LEARNED, Learner, Novelties, first_of_new
 from oddlog.drain.settings import DrainConfig
 from oddlog.drain.tree import Tokens, template_of, text_of
+from oddlog.drain.words import Words, pieces
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.shapes import Shaped
 
@@ -61,7 +62,7 @@ class Templates:
         self.n_not_learned = 0
         self._learner: Learner | None = Learner(config)  # None once frozen
         self._generations: list[dict[int, Tokens]] = []  # frozen; the earlier come first
-        self._indexes: list[Index] | None = None
+        self._built: tuple[list[Index], Words] | None = None
         self._counts: dict[int, int] = {}
         self._examples: dict[int, str] = {}
 
@@ -111,14 +112,14 @@ class Templates:
         grouped = Grouped.of(messages, self.config, shaped)
         n_before = self.n_templates
         ids = self._learner.learn(grouped.distinct["masked"])
-        self._indexes = None
+        self._built = None
         self._count(ids, grouped.distinct, n_before)
         return grouped.spread(ids)
 
     def _count(self, ids: NDArray[np.int32], distinct: pl.DataFrame, n_before: int) -> None:
         self.n_cut += int(distinct["n_cut"].sum())
         for position in first_of_new(ids, n_before):
-            self._examples[int(ids[position])] = distinct["example"][position]
+            self._examples[int(ids[position])] = distinct["example"][position][:EXAMPLE_CHARS]
         totals = distinct.select("n", pl.Series("id", ids)).group_by("id").agg(pl.col("n").sum())
         counts = dict(totals.select("id", "n").iter_rows())
         n_not_learned = counts.pop(NOT_LEARNED, 0)
@@ -151,24 +152,35 @@ class Templates:
         Raises:
             NotFittedError: Nothing was learned yet.
         """
-        indexes = self._built()
+        self._build()
         grouped = Grouped.of(messages, self.config, shaped)
-        limit = self.config.max_tokens
-        # Only distinct masked messages: typically under one line in a hundred.
-        found = [_find(indexes, split(text, limit)) for text in grouped.distinct["masked"]]
-        ids = np.fromiter((NOT_LEARNED if i is None else i for i in found), np.int32, len(found))
+        ids = self._find_all(grouped.distinct["masked"])
         is_novel = ids == NOT_LEARNED
         if is_novel.any():
             ids[is_novel] = novel.learn(grouped.distinct.filter(is_novel))
         novel.n_cut += int(grouped.distinct["n_cut"].sum())
         return grouped.spread(ids)
 
-    def _built(self) -> list[Index]:
-        if self._indexes is None:
+    def _find_all(self, masked: pl.Series) -> NDArray[np.int32]:
+        """Return (n,) ids of masked messages, ``NOT_LEARNED`` where no template covers them."""
+        indexes, words = self._build()
+        limit = self.config.max_tokens
+        found = [np.empty(0, dtype=np.int32)]
+        for piece in pieces(masked):
+            alike = words.alike(piece)
+            ids = [_find(indexes, split(text, limit)) for text in piece.gather(alike.first)]
+            found.append(np.array(ids, dtype=np.int32)[alike.codes])
+        return np.concatenate(found)
+
+    def _build(self) -> tuple[list[Index], Words]:
+        if self._built is None:
             if self._learner is not None and not self.n_templates:
                 raise NotFittedError("templates: nothing was learned; call learn first")
-            self._indexes = [Index(generation) for generation in self._all_generations()]
-        return self._indexes
+            generations = self._all_generations()
+            words = Words(self.config.max_tokens)
+            words.add(tokens for generation in generations for tokens in generation.values())
+            self._built = [Index(generation) for generation in generations], words
+        return self._built
 
     def _all_generations(self) -> list[dict[int, Tokens]]:
         if self._learner is None:
@@ -177,7 +189,7 @@ class Templates:
         return [{i: tree.template(i) for i in range(len(tree))}]
 
     def _set_generations(self, generations: list[dict[int, Tokens]]) -> None:
-        self._generations, self._learner, self._indexes = generations, None, None
+        self._generations, self._learner, self._built = generations, None, None
 
     def freeze(self) -> None:
         """End learning and let go of what only learning needs; again is harmless."""
@@ -293,9 +305,9 @@ class Templates:
         return templates
 
 
-def _find(indexes: list[Index], tokens: tuple[str, ...]) -> int | None:
+def _find(indexes: list[Index], tokens: tuple[str, ...]) -> int:
     for index in indexes:
         template_id = index.find(tokens)
         if template_id is not None:
             return template_id
-    return None
+    return NOT_LEARNED

@@ -121,6 +121,9 @@ class Tree:
         similarity: Least share of equal tokens to join a template, 0 to 1.
         max_children: Most branches of a node, the wildcard's included.
         max_templates: No template is founded beyond this many.
+
+    Attributes:
+        n_changes: Templates founded, and times that one was made more general.
     """
 
     def __init__(self, depth: int, similarity: float, max_children: int, max_templates: int):
@@ -130,6 +133,7 @@ class Tree:
         self._max_templates = max_templates
         self._root: dict[int, Node] = {}
         self._where: list[tuple[Leaf, int]] = []  # template id -> leaf, position in it
+        self.n_changes = 0
         self._codes: dict[str, int] = {}  # tokens of crowded leaves; shared, only grows with them
 
     def __len__(self) -> int:
@@ -149,6 +153,7 @@ class Tree:
             position, equal = leaf.closest(tokens, self._codes)
             if equal / len(tokens) >= self._similarity:
                 if equal < leaf.constants[position]:
+                    self.n_changes += 1
                     leaf.generalise(position, tokens, self._codes)
                 return leaf.ids[position]
         if len(self) >= self._max_templates:
@@ -197,6 +202,7 @@ class Tree:
         for token in self._levels(tokens):
             node = node.children.setdefault(self._branch(node.children, token), Node())
         template_id = len(self)
+        self.n_changes += 1
         self._where.append((node.leaf, len(node.leaf.ids)))
         node.leaf.add(template_id, template_of(tokens), self._codes)
         return template_id

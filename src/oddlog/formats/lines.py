@@ -229,17 +229,17 @@ def _whole_lines(source: str, pieces: Iterator[bytes], end: bytes) -> Iterator[b
     size = tail = 0  # bytes pending, and those of them since the last line end
     for piece in pieces:
         cut = piece.rfind(end) + 1
-        pending.append(piece)
         size += len(piece)
         tail = len(piece) - cut if cut else tail + len(piece)
         if tail > MAX_LINE_BYTES:
             raise FormatError(
                 f"{source}: a line of more than {MAX_LINE_BYTES:,} bytes; this is no log of lines"
             )
-        if size >= BLOCK_BYTES and tail < size:
-            block = b"".join(pending)
-            yield block[: size - tail]
-            pending, size = [block[size - tail :]], tail
+        if size >= BLOCK_BYTES and cut:
+            yield b"".join([*pending, piece[:cut]])
+            pending, size = [piece[cut:]], tail
+        else:
+            pending.append(piece)
     if size:
         yield b"".join(pending)
 
@@ -260,7 +260,7 @@ def to_lines(block: bytes) -> Block:
         n_cr, whole = len(_CR.findall(text)), None
         series = series.str.strip_chars_end("\r")
     n_coloured = 0
-    if "\x1b[" in text:
+    if "\x1b" in text:  # two characters take twenty times as long to look for
         series, n_coloured, whole = *without_colours(series), None
     return Block(series, Repairs(n_repaired, n_nul, n_cr, n_coloured), whole)
 

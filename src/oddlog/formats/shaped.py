@@ -12,7 +12,16 @@ import polars as pl
 
 from oddlog.formats.layouts import HEAD
 from oddlog.formats.lines import Block
-from oddlog.shapes import Repeats, Shaped, distinct, neutral, shapes_of, split_lines, tagged
+from oddlog.shapes import (
+    Repeats,
+    Shaped,
+    distinct,
+    is_repetitive,
+    neutral,
+    shapes_of,
+    split_lines,
+    tagged,
+)
 
 FEW_LINES = 1_000  # that are looked at one by one
 SHARE = 4  # shapes among lines: of more than one in so many, not much is gained
@@ -32,7 +41,7 @@ def shapes_of_block(block: Block) -> pl.Series:
 
 def repeated(shapes: pl.Series | None) -> Repeats | None:
     """Return the distinct shapes of lines, None where there are too many to gain from it."""
-    if shapes is None or len(shapes) < FEW_LINES:
+    if shapes is None or len(shapes) < FEW_LINES or not is_repetitive(shapes, SHARE):
         return None
     found = distinct(shapes)
     return found if SHARE * len(found.first) <= len(shapes) else None
