@@ -39,7 +39,7 @@ import polars as pl
 from oddlog import Run, Sequences
 from oddlog.bench.measure import Bench
 from oddlog.bench.protocols import Cut, mark_ends, mine
-from oddlog.bench.records import RESULTS, Record, append, read, source
+from oddlog.bench.records import RESULTS, Record, append, read, rows_by_detector, source
 from oddlog.bench.render import insert, markdown, spread
 from oddlog.bench.work import RATE, fitted, new_detector, own_settings, refuse_others
 from oddlog.datasets import RawDataset, attach_labels, open_dataset, read_labels
@@ -261,9 +261,11 @@ def sizes(records: Sequence[Record]) -> str:
     """Say what was measured."""
     n, n_odd = (sorted({record[name] for record in records}) for name in ("n", "n_anomalous"))
     n_seeds = len({record["seed"] for record in records})
+    own = {name: len({r["seed"] for r in rs}) for name, rs in rows_by_detector(records).items()}
+    fewer = [f"`{name}` has {count}" for name, count in own.items() if count < n_seeds]
     return (
-        f"{n_seeds} seeds, mean ± standard deviation, one where none is told; {n[0]:,} sessions of "
-        f"the test, {n_odd[0]} to {n_odd[-1]} of them anomalous."
+        f"{n_seeds} seeds{''.join(f', {each}' for each in fewer)}; mean ± standard deviation; "
+        f"{n[0]:,} sessions of the test, {n_odd[0]} to {n_odd[-1]} of them anomalous."
     )
 
 
