@@ -237,7 +237,7 @@ def test_templates_are_mined_from_training_alone(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "wanted", "said"),
     [
-        ("2026-03-02 08:{m:02}:{s:02} step {i}", "time:60s", "no sessions, but times"),
+        ("2026-03-02 08:{m:02}:{s:02} step {i}", "time:5s", "no sessions, but times"),
         ("step {i}", "lines:100", "neither sessions nor times"),
     ],
 )

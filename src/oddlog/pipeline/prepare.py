@@ -20,6 +20,7 @@ from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
 from oddlog.group import GroupReport, Window, group
 from oddlog.masks import masks_for, name_sessions
 from oddlog.pipeline.config import PipelineConfig
+from oddlog.pipeline.lengths import choose_time
 from oddlog.pipeline.reading import GROUP, Reading, check_sources
 from oddlog.pipeline.sample import hold
 from oddlog.run import Progress, silent
@@ -180,9 +181,7 @@ def choose_window(events: pl.DataFrame, wanted: Window | None) -> tuple[Window, 
     if _names_sessions(events):
         return Window(by="session"), "session (the lines name sessions)"
     if column(events, "time").is_not_null().any():
-        return Window.parse("time:60s"), (
-            "time:60s per source (no sessions, but times; --session-by tells where lines name one)"
-        )
+        return choose_time(events)
     return Window.parse("lines:100"), "lines:100 per source (neither sessions nor times)"
 
 

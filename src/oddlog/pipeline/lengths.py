@@ -1,0 +1,71 @@
+"""How long windows of time are where nobody said so: by what a length gives of this log.
+
+A window of one event has neither order nor counts, and of few windows nothing can be learned and no
+rate be kept. So the length is the one nearest to a minute that gives enough of both.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import polars as pl
+
+from oddlog.events import column
+from oddlog.group import Window
+
+USUAL_S = 60
+LENGTHS_S = (1, 2, 5, 10, 15, 30, USUAL_S, 120, 300, 600, 900, 1800, 3600)
+EVENTS = 5.0  # in a window, on average
+SPARSE_LINES = 10  # in a window, where an hour has fewer than EVENTS
+WINDOWS = 400  # a quarter of them calibrates a rate of 1 %, which takes 99
+
+
+class Given(NamedTuple):
+    """What windows of some seconds are of a log: how many hold an event, and how many each."""
+
+    seconds: int
+    n_windows: int
+    n_events: float
+
+
+def choose_time(events: pl.DataFrame) -> tuple[Window, str]:
+    """Return windows for a log that has times, and in words what they are and why.
+
+    Of the lengths that give ``EVENTS`` in a window, the one nearest to a minute that gives
+    ``WINDOWS``, or that which gives most. Windows of lines where no length gives as many events.
+    """
+    given = windows_of(events)
+    full = [each for each in given if each.n_events >= EVENTS]
+    if not full:
+        window = Window(by="lines", size=SPARSE_LINES)
+        why = f"no sessions, and too sparse for times: {LENGTHS_S[-1]}s gives {_told(given[-1])}"
+        return window, f"{window} per source ({why})"
+    enough = [each for each in full if each.n_windows >= WINDOWS] or full[:1]
+    chosen = min(enough, key=_from_usual)
+    usual = next(each for each in given if each.seconds == USUAL_S)
+    why = f"no sessions, but times: {_told(chosen)}"
+    if chosen != usual:
+        why += f", where {USUAL_S}s gives {_told(usual)}"
+    window = Window(by="time", size=chosen.seconds)
+    return window, f"{window} per source ({why}; --session-by tells where lines name a session)"
+
+
+def windows_of(events: pl.DataFrame) -> list[Given]:
+    """Return what each of ``LENGTHS_S`` gives, the shortest first; an event has to have a time."""
+    source = events["source"].cast(pl.Categorical).to_physical().cast(pl.Int64)
+    time = column(events, "time").dt.epoch("s")
+    timed = pl.DataFrame({"source": source, "time": time}).drop_nulls("time")
+    place = pl.col("source") * (1 << 40)
+    counts = timed.select(
+        (place + pl.col("time") // seconds).n_unique().alias(str(seconds)) for seconds in LENGTHS_S
+    ).row(0)
+    pairs = zip(LENGTHS_S, counts, strict=True)
+    return [Given(seconds, n, timed.height / n) for seconds, n in pairs]
+
+
+def _from_usual(given: Given) -> float:
+    return max(given.seconds / USUAL_S, USUAL_S / given.seconds)
+
+
+def _told(given: Given) -> str:
+    return f"{given.n_windows:,} windows of about {given.n_events:.0f} events"
