@@ -1,5 +1,6 @@
 """The command line: exit codes, what goes where, and what is refused in one line."""
 
+import errno
 import io
 import json
 import os
@@ -294,6 +295,61 @@ def test_a_watch_of_a_log_of_another_kind_says_so_once_and_leaves_with_3(
         code, out, err = run("watch", "-", "--model", folder / "model")
     assert (code, out) == (3, "")
     assert err.count(told.replace("60", "180")) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["score", "watch"])
+def test_standard_output_without_room_is_told_in_one_line(folder, command):
+    logs = [folder / "today.log"] if command == "score" else ["-"]
+    with open("/dev/full", "w") as full, (folder / "today.log").open() as lines:  # noqa: PTH123
+        done = subprocess.run(
+            [*ODDLOG, command, *logs, "--model", folder / "model"],
+            stdin=lines,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "oddlog: standard output: No space left on device; make room there, or name another place"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".html"])
+def test_a_place_without_room_is_named_and_nothing_stays_there(
+    run, folder, tmp_path, monkeypatch, suffix
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full_for_polars(*_, **__):
+        raise pl.exceptions.ComputeError("parquet: No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full_for_polars)
+    monkeypatch.setattr("oddlog.output._json_lines", full)
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / f"found{suffix}"
+    code, _, err = run("score", folder / "today.log", "--model", folder / "model", "--out", out)
+    assert (code, list(tmp_path.iterdir())) == (1, [])
+    assert f"oddlog: {out}: No space left on device; make room there" in err
+
+
+def test_a_place_below_a_file_is_refused_with_what_to_do(run, folder, tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "found.jsonl"
+    code, _, err = run("score", folder / "today.log", "--model", folder / "model", "--out", out)
+    assert code == 1
+    assert f"oddlog: {tmp_path / 'file'}: is no folder" in err
+
+
+def test_no_line_is_wider_than_a_narrow_terminal(run, folder, monkeypatch):
+    console = Console(width=40, file=io.StringIO(), record=True, force_terminal=True)
+    monkeypatch.setattr(cli, "_consoles", lambda: (console, console))
+    monkeypatch.setattr(terminal, "progress_bars", lambda console: nullcontext(silent))
+    monkeypatch.chdir(folder)
+    run("score", "today.log", "--model", "model")
+    assert [line for line in console.export_text().splitlines() if len(line) > 40] == []
 
 
 def test_another_rate_can_be_asked_for(run, folder):

@@ -268,3 +268,11 @@ def test_logrotate_loses_and_doubles_no_line(log, way, follow_it):
         found += poll(follower)
     assert (found, follower.n_gaps) == (numbers(0, 30), 0)
     assert Path(f"{log}.1").exists()
+
+
+def test_files_whose_names_are_not_utf8_are_told_apart(tmp_path, follow_it):
+    paths = [os.fsdecode(os.fsencode(tmp_path) + b"/" + name) for name in (b"\xe8", b"\xe9")]
+    for path in paths:
+        write(Path(path), "a line")
+    sources = follow_it(*paths, from_start=True).poll(0.0)["source"].to_list()
+    assert sources == [f"{tmp_path}/\\xe8", f"{tmp_path}/\\xe9"]

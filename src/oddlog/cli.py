@@ -34,6 +34,7 @@ from oddlog.output import (
     check_suffix,
     origin,
     print_json_lines,
+    reason,
     write_json_lines,
     write_table,
     write_tables,
@@ -436,7 +437,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # a full disk, a folder that may not be written to
-        sys.exit(_fail(f"{error.filename or 'cannot go on'}: {error.strerror or error}"))
+        sys.exit(_fail(f"{error.filename or 'cannot go on'}: {reason(error)}"))
     except SystemExit as leaving:
         sys.exit(1 if leaving.code == 2 else leaving.code)
 

@@ -167,7 +167,7 @@ class Follower:
         parts: list[tuple[str, bytes]] = []
         for name in self._current:
             self._look(name, now, parts)
-        tables = [_table(name, block) for name, block in parts if block]
+        tables = [_table(_shown(name), block) for name, block in parts if block]
         return pl.concat(tables) if tables else _table("", b"")
 
     @property
@@ -313,6 +313,11 @@ class Pipe:
     def close(self) -> None:
         """Let go of it."""
         self._file.close()
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as text; bytes of it that are not UTF-8 are spelled out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _at_end(path: Path) -> OpenFile:

@@ -5,6 +5,7 @@ Nothing heavy is imported here at the top: the command line imports it before it
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import sys
@@ -32,8 +33,11 @@ def origin() -> dict[str, str]:
 
 def print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
     """Print one JSON object a line, plain ASCII but at a terminal."""
-    sys.stdout.writelines(_json_lines(records))
-    sys.stdout.flush()
+    from oddlog.artifact import writing
+
+    with writing("standard output"):
+        sys.stdout.writelines(_json_lines(records))
+        sys.stdout.flush()
 
 
 def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -60,8 +64,13 @@ def write_tables(path: Path, tables: Iterable[pl.DataFrame]) -> None:
     """
     import polars as pl
 
+    from oddlog.artifact import writing
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with (
+        writing(path),
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+    ):
         parts = []
         for number, table in enumerate(tables):
             parts.append(Path(folder) / f"{number}.parquet")
@@ -73,11 +82,14 @@ def write_tables(path: Path, tables: Iterable[pl.DataFrame]) -> None:
 @contextmanager
 def _staged(path: Path) -> Iterator[Path]:
     """Yield where to write what takes the path's place once it is whole."""
+    from oddlog.artifact import writing
+
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.tmp")
     try:
-        yield staging
-        staging.replace(path)
+        with writing(path):
+            yield staging
+            staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
 
@@ -92,3 +104,12 @@ def check_suffix(out: Path | None, known: Sequence[str]) -> None:
 
     if out is not None and out.suffix not in known:
         raise ConfigError(f"--out {out}: unknown suffix; use {' or '.join(known)}")
+
+
+def reason(error: OSError) -> str:
+    """Say why something could not be written, and what to do."""
+    if error.errno == errno.ENOSPC:
+        return f"{error.strerror}; make room there, or name another place"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "is no folder, so nothing can be written below it; name another place"
+    return error.strerror or str(error)

@@ -134,7 +134,7 @@ def show_verdicts(
         told = f"{len(records):,} of {n_sequences:,} sequences are odd, worst first"
     else:
         told = f"no verdict on {n_sequences:,} sequences; those that score highest, odd or not"
-    console.print(Text(told, style="bold"))
+    _fold(console, told, "bold")
     for number, record in enumerate(records[:n_shown], start=1):
         console.print()
         _show_verdict(console, number, record)
@@ -159,7 +159,10 @@ def show_unknown(console: Console, unknown: Unknown) -> None:
 def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> None:
     times = [str(record[name])[:SECONDS].replace("T", " ") for name in ("first_time", "last_time")]
     when = f"  {times[0]} to {times[1][TIME_OF_DAY]}" if record["first_time"] else ""
-    key = shorten(str(record["key"]), max(MIN_LINE, console.width - len(when) - 5))
+    room = console.width - len(when) - 5
+    if room < MIN_LINE:  # the times have a line of their own
+        when, room = f"\n     {when.strip()}", console.width - 5
+    key = shorten(str(record["key"]), max(MIN_LINE, room))
     console.print(
         Text.assemble((f"{number:>3}  ", "dim"), (key, "bold red"), (when, "dim")), soft_wrap=True
     )
@@ -173,7 +176,7 @@ def _show_verdict(console: Console, number: int, record: Mapping[str, Any]) -> N
     if record["n_sources"] > 1:
         told = f"and {record['n_sources'] - 1} more, {told}"
     source = shorten(str(record["source"]), max(MIN_LINE, console.width - len(told) - 6))
-    console.print(Text(f"     {source} {told}", style="dim"), soft_wrap=True)
+    _fold(console, f"{source} {told}", "dim", "     ")
     if kind := likely_kind(record):
         name, share = kind
         console.print(Text(f"     looks like {escape(name)}, {share:.0%}", "yellow"))
@@ -194,7 +197,11 @@ def show_alert(console: Console, alert: Alert) -> None:
     told = f"p {alert.p_value:.2g}, {alert.n_events:,} events{seen}"
     told += ", still open" if alert.early else ""
     signature = shorten(alert.signature, max(MIN_LINE, console.width - len(told) - 6))
-    console.print(Text.assemble(f"    {signature}", (f"  {told}", "dim")), soft_wrap=True)
+    if len(signature) + len(told) + 6 > console.width:
+        _fold(console, signature, indent="    ")
+        _fold(console, told, "dim", "    ")
+    else:
+        console.print(Text.assemble(f"    {signature}", (f"  {told}", "dim")), soft_wrap=True)
     source = alert.sources[0] if alert.sources else ""
     for culprit in telling(alert.culprits, N_CULPRITS):
         _show_culprit(console, culprit, source)
@@ -221,6 +228,7 @@ def _show_culprit(console: Console, culprit: Mapping[str, Any], source: str) -> 
     prefix = f"{culprit['line']:>9,} | "
     width = max(MIN_LINE, console.width - len(prefix))
     time = f"{culprit['time'][TIME_OF_DAY]} " if culprit["time"] else ""
+    time = time if width - len(time) >= MIN_LINE else ""
     message = shorten(culprit["message"], max(MIN_LINE, width - len(time)))
     console.print(Text.assemble((prefix, "cyan"), (time, "dim"), message), soft_wrap=True)
     indent = " " * (len(prefix) - 2) + "| "

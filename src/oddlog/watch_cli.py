@@ -262,10 +262,12 @@ class _Lines:
 
     def alerts(self, begun: list[Alert]) -> None:
         from oddlog.alerts.telling import as_ecs, as_json
+        from oddlog.artifact import writing
 
-        for alert in begun:
-            sys.stdout.write(f"{as_json(as_ecs(alert))}\n")
-        sys.stdout.flush()
+        with writing("standard output"):
+            for alert in begun:
+                sys.stdout.write(f"{as_json(as_ecs(alert))}\n")
+            sys.stdout.flush()
 
     def status(self, stats: WatchStats, now: float) -> None:
         self.strange.tell(stats)

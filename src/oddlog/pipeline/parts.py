@@ -20,6 +20,7 @@ from pathlib import Path
 
 import polars as pl
 
+from oddlog.artifact import writing
 from oddlog.drain import Novelties, Templates
 from oddlog.events import Sequences, column
 from oddlog.formats import ReadReport
@@ -207,7 +208,8 @@ class Buckets:
         ).partition_by(BUCKET, include_key=False, as_dict=True)
         for (number,), part in parts.items():
             file = self._folder / f"{number:03d}-{self._n_added:06d}.parquet"
-            part.write_parquet(file, compression="lz4", statistics=False)
+            with writing(f"{self._folder} (TMPDIR says where)"):
+                part.write_parquet(file, compression="lz4", statistics=False)
             self._files.setdefault(number, []).append(file)
             self._sizes[number] = self._sizes.get(number, 0) + part.height
         self._n_added += 1
