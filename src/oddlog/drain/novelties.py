@@ -15,7 +15,7 @@ from oddlog.drain.tree import Tokens, Tree, text_of
 from oddlog.drain.words import PIECE, Words
 
 NOT_LEARNED = -1
-FEW = 256  # messages that are learned one by one before alike ones are looked for again
+FEW = 256  # messages: the smallest piece in which alike ones are looked for
 REMEMBERED = 4_000_000  # distinct masked messages, 12 bytes each
 
 
@@ -63,19 +63,24 @@ class Learner:
             self._seen = pl.DataFrame(state["seen"], schema=self._seen.schema)
 
     def _learn_new(self, masked: pl.Series) -> NDArray[np.int32]:
-        """Learn (n,) messages in order; in larger pieces, the longer the tree stays as it is."""
-        found, begin, size = [np.empty(0, dtype=np.int32)], 0, FEW
+        """Learn (n,) messages in order: the longer the tree stays as it is, the more at once.
+
+        While it changes, more and more are learned one by one before alike ones are looked for.
+        """
+        found, begin, size, few = [np.empty(0, dtype=np.int32)], 0, FEW, FEW
         while begin < len(masked):
-            found.append(self._learn_piece(masked[begin : begin + size]))
-            size = min(2 * size, PIECE) if len(found[-1]) == size else FEW
+            n_changes = self.tree.n_changes
+            found.append(self._learn_piece(masked[begin : begin + size], few))
             begin += len(found[-1])
+            few = FEW if self.tree.n_changes == n_changes else min(2 * few, PIECE)
+            size = min(2 * size, PIECE) if few == FEW else few
         return np.concatenate(found)
 
-    def _learn_piece(self, masked: pl.Series) -> NDArray[np.int32]:
+    def _learn_piece(self, masked: pl.Series, few: int) -> NDArray[np.int32]:
         """Return ids of (n,) messages, n > 0, as far as they were learned.
 
         Drain is sequential: where a message goes depends on all before it. But until one changes
-        the tree, those that are alike go the same way. From there a few are learned one by one.
+        the tree, those that are alike go the same way. From there ``few`` are learned one by one.
         """
         tree = self.tree
         self._words.add(tree.template(i) for i in range(self._n_held, len(tree)))
@@ -85,7 +90,7 @@ class Learner:
         for row, text in zip(alike.first, masked.gather(alike.first), strict=True):
             ids.append(self._learn_one(text))
             if tree.n_changes > n_changes:
-                rest = [self._learn_one(text) for text in masked[row + 1 : row + FEW]]
+                rest = [self._learn_one(text) for text in masked[row + 1 : row + few]]
                 return np.array([*(ids[i] for i in alike.codes[: row + 1]), *rest], dtype=np.int32)
         return np.array(ids, dtype=np.int32)[alike.codes]
 
