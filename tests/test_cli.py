@@ -252,6 +252,21 @@ def test_a_calm_log_leaves_with_0(run, folder):
     assert run("score", folder / "calm.log", *asked)[:2] == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("anomaly", "all 1 labelled sequences are anomalies: false alarms, precision and F1"),
+        ("normal", "all 1 labelled sequences are normal: recall cannot be told"),
+    ],
+)
+def test_labels_of_one_kind_are_told_with_what_they_cannot_tell(run, folder, tmp_path, label, told):
+    (tmp_path / "one.csv").write_text(f"session,label\nreq_1003,{label}\n")
+    arguments = ("--model", folder / "model", "--labels", tmp_path / "one.csv")
+    code, _, err = run("evaluate", folder / "today.log", *arguments)
+    assert code == 0
+    assert told in err
+
+
 OTHER_KIND = {
     "no window": "none of 60 events is in a window, so nothing was judged",
     "no header": "100% of 60 events do not match the model's format",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from oddlog.datasets import label_keys
 from oddlog.drift import Unknown, find_unknown, joined
 from oddlog.evaluate import Evaluation
+from oddlog.events import NORMAL
 from oddlog.findings import Scores
 from oddlog.group.store import own_text
 from oddlog.pipeline.judging import in_order, judge_log, place_of, reading_of
@@ -92,8 +93,23 @@ def evaluate_log(
         labels=given,
         flags=pipeline.calibration.flags(scores[pipeline.detector.name].sequence),
         false_alarm_rate=rate,
-        notes=(*notes, *caveats(table.height, pipeline.calibration)),
+        notes=(*notes, *one_sided(given), *caveats(table.height, pipeline.calibration)),
     )
+
+
+def one_sided(labels: pl.Series) -> list[str]:
+    """Say what labels of one kind alone cannot tell; nothing where there are both."""
+    known = labels.drop_nulls()
+    n_normal = int((known == NORMAL).sum())
+    if not n_normal:
+        return [
+            f"all {len(known):,} labelled sequences are anomalies: false alarms, precision and F1 "
+            f"cannot be told; the {labels.null_count():,} without a label are left out, so give "
+            "the normal ones a row with the label normal"
+        ]
+    if n_normal == len(known):
+        return [f"all {n_normal:,} labelled sequences are normal: recall cannot be told"]
+    return []
 
 
 @dataclass(frozen=True, eq=False)
