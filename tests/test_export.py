@@ -23,7 +23,7 @@ SESSIONS = [[3, 1, 4, 1, 5], [3, 4, 1, 5], [3, 1, 1, 4, 5]] * 4
 
 def fitted(folder, detector, **settings):
     """Fit a small log of four templates, and return the pipeline as it is stored."""
-    steps = ["open the door", "walk the dog", "walk the cat", "shut the door"]
+    steps = ["open the door", "walk", "feed a small cat", "shut it all up again"]
     lines = [f"session s{i} {step}" for i in range(60) for step in steps[: 4 - i % 2]]
     (folder / "app.log").write_text("\n".join(lines) + "\n")
     given = {"detector": detector, "session_by": r"session (\S+)", detector: settings}
