@@ -100,10 +100,10 @@ def show_warning(console: Console, text: str) -> None:
 
 
 def _fold(console: Console, text: str, style: str = "", indent: str = "") -> None:
-    lines = [escape(text)]
+    lines = [indent + escape(text)]
     if console.is_terminal:
         lines = wrap(
-            lines[0],
+            escape(text),
             console.width,
             initial_indent=indent,
             subsequent_indent=indent or "  ",
