@@ -62,7 +62,7 @@ class Worst:
             places: A row for each sequence, by which they are in the order of the log.
         """
         index = result.worst(self._n)
-        chosen = _Kept(result.take(index), places[index]).with_own_text()
+        chosen = _Kept(result.take(index), places[index])
         with self._lock:
             kept = chosen if self._kept is None else _joined(self._kept, chosen)
             self._kept = kept.best(self._n).with_own_text()

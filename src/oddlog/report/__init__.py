@@ -92,7 +92,7 @@ def render(
     flags = spans["flagged"].to_numpy()
     n_flagged = int(flags.sum())
     n_missing = calibration.n_missing()
-    most = N_HIGHEST if n_missing else limits.sequences
+    most = min(N_HIGHEST, limits.sequences) if n_missing else limits.sequences
     drawn = _timeline(spans, flags, calibration.false_alarm_rate) if len(flags) else None
     rows = _rows(judged.told, judged.numbers[:most], limits, drawn)
     return page(
