@@ -161,7 +161,9 @@ def test_a_row_of_training_tells_rates_without_validation_and_passes_of_a_step(t
 
 
 def test_the_clock_is_told_of_an_idle_machine_and_the_latest_record_counts(training):
-    records = [training_record(training), training_record(training, load=0.1)]
+    alone = training_record(training)
+    alone["stages"][0]["wall_s"] = 10.2  # of which 10.0 are the processor's
+    records = [training_record(training), alone]
     text = training.table(records)
     assert text.count("`deeplog`") == 1
     assert "| 7.0 |" in text
