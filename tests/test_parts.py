@@ -195,6 +195,16 @@ def test_an_empty_log_has_no_verdicts(tmp_path, fitted):
     assert any("no sequences" in line for line in found.lines())
 
 
+def test_a_long_log_without_sessions_has_no_verdicts(tmp_path, fitted):
+    log = tmp_path / "other.log"
+    log.write_text("".join(f"2026-03-01T00:00:00+00:00 a app: hello {i}\n" for i in range(300)))
+    pipeline = fitted("session,max=4")
+    found = score_log(pipeline, [log], part_events=100)
+    assert (len(found), found.table.height) == (0, 0)
+    assert found.lines() == pipeline.score([log]).lines()
+    assert "none of 300 events is in a window" in found.familiarity.warning
+
+
 def test_records_are_ready_for_json(folder, fitted):
     pipeline = fitted("session,max=4")
     log = write_log(folder / "new.log", 60, 2)

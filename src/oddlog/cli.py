@@ -280,6 +280,16 @@ def score(
         bool,
         typer.Option("--fail-on-anomaly", help="Exit with 2 if anything is odd; 3: cannot tell."),
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Score many files by N processes.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Score them by a Dask cluster.")
+    ] = None,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder that all workers see and write to."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Name the odd sequences of a log.
@@ -290,6 +300,7 @@ def score(
     from oddlog import terminal
     from oddlog.errors import ConfigError
     from oddlog.pipeline import Wanted, score_log
+    from oddlog.scale import engine_of, score_files
 
     notes, console = _consoles()
     check_suffix(out, (*REPORT, *RECORDS))
@@ -298,14 +309,20 @@ def score(
             f"--all --out {out}: a report holds odd sequences; use .jsonl or .parquet"
         )
     shown = console.is_terminal and not all and out is None
-    with terminal.progress_bars(notes) as progress:
+    with (
+        terminal.progress_bars(notes) as progress,
+        engine_of(workers, dask, scratch) as engine,
+    ):
         pipeline = oddlog.load(model, device)
         if fail_on_anomaly:
             pipeline.check_can_flag(false_alarm_rate)
         report = out is not None and out.suffix in REPORT
         explained = (explain or shown) and not report  # a report explains what it tells of
         wanted = Wanted(all, explained, false_alarm_rate, top if shown else 0, report)
-        found = score_log(pipeline, logs, wanted, format=format, progress=progress)
+        if engine is None:
+            found = score_log(pipeline, logs, wanted, format=format, progress=progress)
+        else:
+            found = score_files(model, logs, engine, wanted, format=format, progress=progress)
         if out is not None and report:
             found.to_html(out, about={**origin(), "model": str(model), **pipeline.about()})
     terminal.show_notes(notes, found.lines())

@@ -25,6 +25,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "confluent_kafka": "kafka",
     "psycopg": "postgres",
+    "distributed": "dask",
     "optuna": "tune",
     "onnx": "export",
     "onnxscript": "export",

@@ -127,6 +127,11 @@ class Novelties:
         """Number of novel templates so far."""
         return len(self._learner.tree)
 
+    @property
+    def n_ids(self) -> int:
+        """Number of ids given: one for each novel template, one more for what found no room."""
+        return len(self._examples)
+
     def text(self, template_id: int) -> str:
         """Return a novel template as it is now, wildcards as ``<*>``."""
         self._check(template_id)

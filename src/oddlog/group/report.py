@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from oddlog.group.window import Window
 
@@ -36,6 +36,12 @@ class GroupReport:
     n_cut: int = 0
     n_evicted: int = 0
     n_forgotten: int = 0
+
+    def plus(self, other: GroupReport) -> GroupReport:
+        """Return the counts of both together; the other one is of the same rule."""
+        counts = {f.name for f in fields(self)} - {"window"}
+        added = {name: getattr(self, name) + getattr(other, name) for name in counts}
+        return replace(self, **added)
 
     def summary(self) -> str:
         """Say it in one line, without what did not occur."""

@@ -16,7 +16,7 @@ from oddlog.evaluate import Evaluation
 from oddlog.events import NORMAL
 from oddlog.findings import Scores
 from oddlog.group.store import own_text
-from oddlog.pipeline.judging import in_order, judge_log, place_of, reading_of
+from oddlog.pipeline.judging import in_order, judge_log, notes_on, place_of, reading_of
 from oddlog.pipeline.model import Judge, Pipeline, novel_note
 from oddlog.pipeline.parts import PART_EVENTS
 from oddlog.pipeline.result import Result, caveats
@@ -74,15 +74,18 @@ def evaluate_log(
         return _Part.of(result, judges, sources)
 
     reading = reading_of(pipeline, sources, format, texts=False)
-    parts, notes, _ = judge_log(pipeline, reading, tell, progress=progress, part_events=part_events)
+    parts, report, reads = judge_log(
+        pipeline, reading, tell, progress=progress, part_events=part_events
+    )
+    notes = notes_on(reads, report)
     progress("evaluating", 0, 0)
     tables = [part.table for part in parts]
     order = in_order(tables, len(sources))
     table = pl.concat(tables)[order]
     given = table["label"]
     if labels is not None:
-        given, report = label_keys(table["key"], given, labels)
-        notes = (*notes, report.summary())
+        given, found = label_keys(table["key"], given, labels)
+        notes = (*notes, found.summary())
     unknown = joined([part.unknown for part in parts])
     if unknown.n_unknown_events:
         notes = (*notes, novel_note(unknown.n_unknown_events, unknown.n_templates))

@@ -25,6 +25,7 @@ from oddlog.drain import Novelties
 from oddlog.drift import begun
 from oddlog.events import Sequences
 from oddlog.formats import ReadReport
+from oddlog.group import GroupReport
 from oddlog.pipeline.model import Pipeline
 from oddlog.pipeline.parts import PART_EVENTS, LogParts
 from oddlog.pipeline.reading import Reading
@@ -53,7 +54,7 @@ def judge_log(
     *,
     progress: Progress = silent,
     part_events: int = PART_EVENTS,
-) -> tuple[list[T], tuple[str, ...], tuple[ReadReport, ...]]:
+) -> tuple[list[T], GroupReport, tuple[ReadReport, ...]]:
     """Score a log part by part.
 
     Args:
@@ -64,8 +65,8 @@ def judge_log(
         part_events: Events of a log that is not taken apart.
 
     Returns:
-        What was told of each part, in their order, notes on the log for a person, and what became
-        of the lines of each source.
+        What was told of each part, in their order, what the windows left out, and what became of
+        the lines of each source.
     """
     novel = Novelties(pipeline.templates.config)
 
@@ -77,7 +78,12 @@ def judge_log(
         # What reads messages is large, or asks a server that counts: a part at a time.
         most = 0 if reads_text(pipeline.detector) else part_events // AT_ONCE
         told = list(_judged(log, judge, most, progress))
-    return told, (*(read.summary() for read in log.reads), log.report.summary()), (*log.reads,)
+    return told, log.report, (*log.reads,)
+
+
+def notes_on(reads: Sequence[ReadReport], report: GroupReport) -> tuple[str, ...]:
+    """Say for a person what became of a log's lines, and of its windows."""
+    return (*(read.summary() for read in reads), report.summary())
 
 
 def _judged(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -73,6 +73,19 @@ class Judge:
         where = folder / "calibration.json"
         calibration = Calibration.from_json(read_json(where), str(where))
         return cls(detector_class(name).load(folder / "detector", device), calibration)
+
+
+class NovelTexts(Protocol):
+    """What says which template an id below zero is: ``Novelties``, or what was made of several."""
+
+    @property
+    def n_templates(self) -> int:
+        """How many there are: -1 to -n."""
+        ...
+
+    def text(self, template_id: int) -> str:
+        """Return one of them, wildcards as ``<*>``."""
+        ...
 
 
 class StoredJudges(Mapping[str, Judge]):
@@ -258,7 +271,7 @@ class Pipeline:
         return replace(self.judge_part(sequences, novel), notes=notes)
 
     def judge_part(
-        self, sequences: Sequences, novel: Novelties, ends: pl.DataFrame | None = None
+        self, sequences: Sequences, novel: NovelTexts, ends: pl.DataFrame | None = None
     ) -> Result:
         """Score windows that have template ids, of a log or a part of one.
 
@@ -395,7 +408,7 @@ def novel_note(n_events: int, n_templates: int) -> str:
     return f"{n_events:,} events of {n_templates:,} templates unknown at fit time"
 
 
-def _text(template_id: int, templates: Templates, novel: Novelties) -> str:
+def _text(template_id: int, templates: Templates, novel: NovelTexts) -> str:
     if template_id >= 0:
         return templates.text(template_id)
     return novel.text(template_id) if -template_id <= novel.n_templates else UNKNOWN_TEXT

@@ -13,8 +13,8 @@ more than that: sessions with a gap or an age, and windows per host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -107,13 +107,8 @@ class LogParts:
 
     def _grouped(self, events: pl.DataFrame, log: LogClock | None = None) -> Sequences:
         sequences, report = group(events, self._reading.window, log)
-        self._count(report)
+        self.report = self.report.plus(report)
         return sequences
-
-    def _count(self, report: GroupReport) -> None:
-        counts = {f.name for f in fields(report)} - {"window"}
-        added = {name: getattr(self.report, name) + getattr(report, name) for name in counts}
-        self.report = replace(self.report, **added)
 
     def _as_they_close(self, chunks: Iterator[pl.DataFrame]) -> Iterator[Sequences]:
         # Such windows wait for no longer than their own length: they are what bounds the memory.
@@ -123,15 +118,18 @@ class LogParts:
             if closed is not None:
                 yield closed
         rest = grouper.flush()
-        self._count(grouper.report)
+        self.report = self.report.plus(grouper.report)
         if rest is not None:
             yield rest
 
-    def _by_buckets(self, chunks: Iterator[pl.DataFrame]) -> Iterator[Sequences]:
+    def sort(self, progress: Progress) -> Buckets:
+        """Sort a log of plain sessions, and take no parts of it."""
+        return self._sorted(self._chunks(progress), _Counts())
+
+    def _sorted(self, chunks: Iterator[pl.DataFrame], counts: _Counts) -> Buckets:
         buckets = Buckets(self._folder)
         held: list[pl.DataFrame] = []
         n_held = 0
-        counts = _Counts()
         for events in ahead(chunks):
             if self._reading.has_clock:
                 counts.add(events)
@@ -142,7 +140,11 @@ class LogParts:
                 held, n_held = [], 0
         if held:
             buckets.add(pl.concat(held, how="diagonal"))
-        held.clear()
+        return buckets
+
+    def _by_buckets(self, chunks: Iterator[pl.DataFrame]) -> Iterator[Sequences]:
+        counts = _Counts()
+        buckets = self._sorted(chunks, counts)
         self.in_buckets = True
         for tables in buckets.tables(self._part_events // 2):
             log = counts.clock(tables) if self._reading.has_clock else None
@@ -182,19 +184,21 @@ class _Counts:
 
 
 class Buckets:
-    """Events on disk, the lines of one session in one bucket.
+    """Events on disk, the lines of one session in one bucket; there is at least one bucket.
 
     Attributes:
         n_events: Events that were added.
         n_outside: Those without a session, which are in no bucket.
+        files: Of each bucket, in the order of the log.
+        sizes: Events of each.
     """
 
     def __init__(self, folder: Path) -> None:
         self.n_events = 0
         self.n_outside = 0
+        self.files: dict[int, list[Path]] = {}
+        self.sizes: dict[int, int] = {}
         self._folder = folder
-        self._files: dict[int, list[Path]] = {}
-        self._sizes: dict[int, int] = {}
         self._n_added = 0
 
     def add(self, events: pl.DataFrame) -> None:
@@ -203,15 +207,18 @@ class Buckets:
         named = events.filter(session.list.len() > 0).explode("sessions", keep_nulls=False)
         self.n_events += events.height
         self.n_outside += events.height - int((events["sessions"].list.len() > 0).sum())
-        parts = named.with_columns(
+        named = named.with_columns(
             pl.concat_list("sessions"), (session.hash() % N_BUCKETS).alias(BUCKET)
-        ).partition_by(BUCKET, include_key=False, as_dict=True)
+        )
+        parts = named.partition_by(BUCKET, include_key=False, as_dict=True)
+        if not self.files:  # so that there is a part, if an empty one
+            parts.setdefault((0,), named.drop(BUCKET).clear())
         for (number,), part in parts.items():
             file = self._folder / f"{number:03d}-{self._n_added:06d}.parquet"
             with writing(f"{self._folder} (TMPDIR says where)"):
                 part.write_parquet(file, compression="lz4", statistics=False)
-            self._files.setdefault(number, []).append(file)
-            self._sizes[number] = self._sizes.get(number, 0) + part.height
+            self.files.setdefault(number, []).append(file)
+            self.sizes[number] = self.sizes.get(number, 0) + part.height
         self._n_added += 1
 
     def tables(self, most: int) -> Iterator[list[pl.DataFrame]]:
@@ -220,20 +227,22 @@ class Buckets:
         Args:
             most: Events up to which buckets are yielded together; a larger one comes by itself.
         """
-        for numbers in self._together(most):
-            files = [file for number in numbers for file in self._files.pop(number)]
+        for numbers in together(self.sizes, most):
+            files = [file for number in numbers for file in self.files.pop(number)]
             tables = [pl.read_parquet(file) for file in files]
             for file in files:
                 file.unlink()
             yield tables
 
-    def _together(self, most: int) -> list[list[int]]:
-        chosen: list[list[int]] = []
-        n_events = most + 1
-        for number in sorted(self._sizes):
-            n_events += self._sizes[number]
-            if n_events > most:
-                chosen.append([])
-                n_events = self._sizes[number]
-            chosen[-1].append(number)
-        return chosen
+
+def together(sizes: Mapping[int, int], most: int) -> list[list[int]]:
+    """Return which buckets make a part: as many as have so many events, or one that has more."""
+    chosen: list[list[int]] = []
+    n_events = most + 1
+    for number in sorted(sizes):
+        n_events += sizes[number]
+        if n_events > most:
+            chosen.append([])
+            n_events = sizes[number]
+        chosen[-1].append(number)
+    return chosen

@@ -59,6 +59,8 @@ class Reading:
         window: The window rule.
         texts: Keep the lines and their messages, most of what a log takes, once it is known which
             templates they are.
+        merged: These are some of the sources of a log: their events have the clock by which they
+            merge with those of the others.
     """
 
     sources: Sequence[str | Path]
@@ -66,6 +68,7 @@ class Reading:
     session_by: str | None
     window: Window
     texts: bool = True
+    merged: bool = False
 
     @property
     def layout(self) -> str | Layout:
@@ -116,7 +119,7 @@ class Reader:
                 time = column(events, "time")
                 self._note_end(events["source"], time)
                 checked = check_events(events)
-                if len(sources) > 1 or self._reading.has_clock:
+                if len(sources) > 1 or self._reading.has_clock or self._reading.merged:
                     now = pl.max_horizontal(time.cum_max().forward_fill(), pl.lit(clock, TIME))
                     checked = checked.with_columns(now.alias(CLOCK))
                     clock = checked[CLOCK].max()

@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 from oddlog.calibrate import Calibration
 from oddlog.drift import Drift, Unknown, drift_of, find_unknown, joined
 from oddlog.formats import ReadReport
+from oddlog.group import GroupReport
 from oddlog.group.store import own_text
 from oddlog.pipeline.foreign import Familiarity
-from oddlog.pipeline.judging import PLACE, in_order, judge_log, place_of, places, reading_of
+from oddlog.pipeline.judging import (
+    PLACE,
+    in_order,
+    judge_log,
+    notes_on,
+    place_of,
+    places,
+    reading_of,
+)
 from oddlog.pipeline.model import Pipeline, novel_note
 from oddlog.pipeline.parts import PART_EVENTS
 from oddlog.pipeline.result import SPANS, Result, caveats, iso_times, most_told, worst_first
@@ -47,6 +56,12 @@ class Wanted:
     false_alarm_rate: float | None = None
     n_highest: int = 0
     report: bool = False
+
+    def calibration(self, pipeline: Pipeline) -> Calibration:
+        """Return a pipeline's calibration at the rate that is wanted."""
+        if self.false_alarm_rate is None:
+            return pipeline.calibration
+        return pipeline.calibration.at(self.false_alarm_rate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,31 +139,28 @@ def score_log(
         part_events: Events of a log that is not taken apart.
     """
     wanted = wanted or Wanted()
-    calibration = pipeline.calibration
-    if wanted.false_alarm_rate is not None:
-        calibration = calibration.at(wanted.false_alarm_rate)
-
+    calibration = wanted.calibration(pipeline)
     keys = places(len(sources))
     worst = Worst(most_told()) if wanted.report else None
 
-    def tell(part: Result) -> _Told:
+    def tell(part: Result) -> Told:
         result = part.at(calibration.false_alarm_rate)
-        told = _Told.of(result, wanted, sources)
+        told = Told.of(result, wanted, sources)
         if worst is not None:
             worst.add(result, told.sequences.select(keys))
         return told
 
     reading = reading_of(pipeline, sources, format, texts=wanted.explain or wanted.report)
-    told, notes, reads = judge_log(
+    told, report, reads = judge_log(
         pipeline, reading, tell, progress=progress, part_events=part_events
     )
-    found = _Found(told, wanted, sources)
-    verdicts = found.verdicts(calibration, notes, reads)
+    found = Found(told, wanted, sources)
+    verdicts = found.verdicts(calibration, report, reads)
     return verdicts if worst is None else found.with_report(verdicts, calibration, worst)
 
 
 @dataclass(frozen=True, eq=False)
-class _Told:
+class Told:
     """What is kept of a part.
 
     Attributes:
@@ -162,7 +174,14 @@ class _Told:
     unknown: Unknown
 
     @classmethod
-    def of(cls, result: Result, wanted: Wanted, sources: Sequence[str | Path]) -> _Told:
+    def of(cls, result: Result, wanted: Wanted, sources: Sequence[str | Path]) -> Told:
+        """Return what is kept of a part, judged at the rate that is wanted.
+
+        Args:
+            result: The part.
+            wanted: What is to be told.
+            sources: All of the log.
+        """
         chosen = result.flagged()
         if wanted.n_highest and result.calibration.n_missing():
             chosen = result.highest(wanted.n_highest)
@@ -179,12 +198,10 @@ class _Told:
         )
 
 
-class _Found:
+class Found:
     """What is kept of all parts."""
 
-    def __init__(
-        self, told: Sequence[_Told], wanted: Wanted, sources: Sequence[str | Path]
-    ) -> None:
+    def __init__(self, told: Sequence[Told], wanted: Wanted, sources: Sequence[str | Path]) -> None:
         self._wanted = wanted
         self._sources = sources
         self._tables = [part.table for part in told]
@@ -192,9 +209,10 @@ class _Found:
         self._unknown = joined([part.unknown for part in told])
 
     def verdicts(
-        self, calibration: Calibration, notes: tuple[str, ...], reads: Sequence[ReadReport]
+        self, calibration: Calibration, report: GroupReport, reads: Sequence[ReadReport]
     ) -> Verdicts:
-        unknown = self._unknown
+        """Return them, as of the log read whole."""
+        notes, unknown = notes_on(reads, report), self._unknown
         if unknown.n_unknown_events:
             notes = (*notes, novel_note(unknown.n_unknown_events, unknown.n_templates))
         sequences = self._joined(self._sequences)
