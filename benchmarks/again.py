@@ -10,11 +10,13 @@ and compared with the record: by AUPRC and by what is flagged at the first asked
 - same: both to the last digit;
 - within the seeds: the AUPRC is apart by no more than the largest and the smallest of the recorded
   seeds are, that is by what the tables say a seed changes;
-- moved: by more;
+- one seed: apart, with no second seed to say what a seed changes;
+- moved: by more than that;
 - failed: refused, as the test or the data are not those of the record, or not runnable.
 
 Cells that took more than ``--most-s`` processor seconds are left out. One JSON line per cell goes
-to benchmarks/results/again.jsonl; what is there of the same commit is not run again.
+to benchmarks/results/again.jsonl; what is there of the same commit is not run again. When the table
+is written, seeds that were recorded since count, too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +39,7 @@ from oddlog.bench.work import Cell
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 OUT = RESULTS / "again.jsonl"
-OUTCOMES = ("same", "within the seeds", "moved", "failed")
+OUTCOMES = ("same", "within the seeds", "one seed", "moved", "failed")
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ class Figures:
         return cls(auprc, flagged["n_hits"], flagged["n_false_alarms"])
 
 
-def outcome(then: Figures, now: Figures, seeds: Iterable[Figures]) -> str:
-    """Compare a cell with its record, by what the recorded seeds differ."""
+def outcome(then: Figures, now: Figures, seeds: Sequence[float]) -> str:
+    """Compare a cell with its record, by what the AUPRC of the recorded seeds differs."""
     if then == now:
         return "same"
-    known = [figures.auprc for figures in seeds]
-    is_within = abs(then.auprc - now.auprc) <= max(known) - min(known)
+    if len(seeds) == 1:
+        return "one seed"
+    is_within = abs(then.auprc - now.auprc) <= max(seeds) - min(seeds)
     return "within the seeds" if is_within else "moved"
 
 
@@ -138,19 +141,34 @@ def cell(name: str, config: BenchConfig, record: Record, folder: Path | None) ->
 def compared(then: Record, now: Record | None, why: str, seeds: list[Record]) -> Record:
     """Return what becomes a line of the results."""
     line = {key: then[key] for key in ("benchmark", "detector", "seed")}
-    line |= {"recorded_at": then["commit"], **source(), "n_seeds": len(seeds), "why": why}
+    line |= {"recorded_at": then["commit"], **source(), "why": why}
     before = Figures.of(then)
-    known = [Figures.of(record).auprc for record in seeds]
-    line |= {"auprc": [before.auprc, None], "seeds_range": max(known) - min(known)}
     if now is None:
-        return line | {"outcome": "failed"}
+        return judged(line | {"auprc": [before.auprc, None]}, seeds)
     after = Figures.of(now)
-    return line | {
+    figures = {
         "auprc": [before.auprc, after.auprc],
         "hits": [before.n_hits, after.n_hits],
         "false_alarms": [before.n_false_alarms, after.n_false_alarms],
-        "outcome": outcome(before, after, [Figures.of(record) for record in seeds]),
     }
+    return judged(line | figures, seeds)
+
+
+def judged(line: Record, seeds: list[Record]) -> Record:
+    """Return a line of the results with its outcome, by the seeds that are recorded now."""
+    known = [Figures.of(record).auprc for record in seeds]
+    line = {**line, "n_seeds": len(known), "seeds_range": max(known) - min(known)}
+    if line["auprc"][1] is None:
+        return line | {"outcome": "failed"}
+    both = zip(line["auprc"], line["hits"], line["false_alarms"], strict=True)
+    return line | {"outcome": outcome(*(Figures(*each) for each in both), seeds=known)}
+
+
+def judged_now(lines: list[Record], results: Path) -> list[Record]:
+    """Return lines of the results by the seeds that are recorded now."""
+    names = {line["benchmark"] for line in lines}
+    seeds = {name: rows_by_detector(read(results / f"{name}.jsonl")) for name in names}
+    return [judged(line, seeds[line["benchmark"]][line["detector"]]) for line in lines]
 
 
 def table(records: list[Record]) -> str:
@@ -197,7 +215,7 @@ def main() -> None:
     if not options.table:
         for name, config in configs(options.names).items():
             append(options.out, again(name, config, options))
-    insert(DOCUMENT, "again", table(read(options.out)))
+    insert(DOCUMENT, "again", table(judged_now(read(options.out), options.results)))
 
 
 if __name__ == "__main__":

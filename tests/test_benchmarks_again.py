@@ -43,9 +43,16 @@ def test_a_cell_is_compared_by_what_its_seeds_differ(again, now, expected):
     assert again.compared(seeds[0], now, "", seeds)["outcome"] == expected
 
 
-def test_one_seed_alone_allows_no_difference(again):
+def test_one_seed_alone_says_nothing_of_a_difference_until_another_is_recorded(again, tmp_path):
     only = record(0.5)
-    assert again.compared(only, record(0.5001), "", [only])["outcome"] == "moved"
+    line = again.compared(only, record(0.5001), "", [only])
+    assert line["outcome"] == "one seed"
+    assert again.compared(only, record(0.5), "", [only])["outcome"] == "same"
+    for other, expected in ((0.6, "within the seeds"), (0.50005, "moved")):
+        records = (only, record(other, seed=1))
+        (tmp_path / "b.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+        (found,) = again.judged_now([line], tmp_path)
+        assert found["outcome"] == expected
 
 
 def test_what_is_not_the_same_is_told_with_both_figures(again):
@@ -55,7 +62,7 @@ def test_what_is_not_the_same_is_told_with_both_figures(again):
         again.compared(record(0.6, seed=1), None, "another test", seeds),
     ]
     text = again.table(lines)
-    assert "| b | 2 | 0 | 0 | 1 | 1 |" in text
+    assert "| b | 2 | 0 | 0 | 0 | 1 | 1 |" in text
     assert "| b | `counts` | 0 | 0.5000 | 0.7000 | 0.1000 | moved |" in text
     assert "| b | `counts` | 1 | 0.6000 | - | 0.1000 | failed: another test |" in text
 
@@ -75,5 +82,8 @@ def test_a_cell_comes_out_again_and_a_changed_record_is_found(again, tmp_path, m
     for _ in range(2):  # the second time nothing is left to do
         monkeypatch.setattr(sys, "argv", ["again.py", *arguments])
         again.main()
-    assert {r["detector"]: r["outcome"] for r in read(out)} == {"counts": "moved", "ngram": "same"}
+    assert {r["detector"]: r["outcome"] for r in read(out)} == {
+        "counts": "one seed",
+        "ngram": "same",
+    }
     assert len(read(out)) == 2
