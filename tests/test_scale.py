@@ -1,6 +1,7 @@
 """Many files scored by many workers: the verdicts are those of one process."""
 
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -244,6 +245,27 @@ def test_a_dask_cluster_gives_the_same(cluster, fitted, logs, tmp_path):
         assert engine.n_workers == 2
         found = score_files(model, logs, engine, every)
     expected = score_log(oddlog.load(model), logs, every).table
+    assert_frame_equal(found.table.sort(KEYS), expected.sort(KEYS), check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_lost_worker_of_a_cluster_costs_nothing_but_time(fitted, logs, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    model, killed = fitted("session,max=4"), []
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        pids = [nanny.pid for nanny in cluster.workers.values()]
+
+        def kill(stage, done, total):
+            if stage == "sorting" and done == 1:
+                os.kill(pids[0], signal.SIGKILL)
+                killed.append(pids[0])
+
+        with dask_cluster(cluster.scheduler_address, tmp_path) as engine:
+            found = score_files(model, logs, engine, Wanted(every=True), progress=kill)
+    assert killed
+    expected = score_log(oddlog.load(model), logs, Wanted(every=True)).table
     assert_frame_equal(found.table.sort(KEYS), expected.sort(KEYS), check_exact=True)
 
 
