@@ -56,7 +56,7 @@ from oddlog.split import cut_rows, cut_sessions_by_time
 DOCUMENT = Path(__file__).parents[1] / "docs" / "detectors.md"
 OTHERS = ("lookup", "decision_tree", "logistic_regression", "nearest_neighbour")
 DETECTORS = ("logllm", "llm_prompt", *OTHERS)
-WHERE = ("llm_prompt.url=", "llm_prompt.model=")
+ASKED = tuple(f"llm_prompt.{name}=" for name in ("url", "model", "timeout_s", "concurrency"))
 PRESET = "logllm.preset=small"
 N_FOLDS, EIGHTH = 5, 8
 N_FEW = 4  # validation sessions of hdfs-prompt, from which nothing is chosen
@@ -239,8 +239,8 @@ def pooled(founds: Iterable[Record]) -> Estimate:
 
 
 def title(record: Record) -> str:
-    """Return a detector's name and what was set, but for where a model is asked."""
-    words = [word.partition(".")[2] for word in record.get("set", ()) if not word.startswith(WHERE)]
+    """Return a detector's name and what was set, but for where and how a model is asked."""
+    words = [word.partition(".")[2] for word in record.get("set", ()) if not word.startswith(ASKED)]
     return ", ".join([f"`{record['detector']}`", *words])
 
 
