@@ -269,6 +269,16 @@ def test_a_lost_worker_of_a_cluster_costs_nothing_but_time(fitted, logs, tmp_pat
     assert_frame_equal(found.table.sort(KEYS), expected.sort(KEYS), check_exact=True)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1:8786", "tcp://host"])
+def test_what_is_no_address_is_refused_at_once(address, tmp_path):
+    pytest.importorskip("distributed")
+    with (
+        pytest.raises(ConfigError, match="such as tcp://host:8786"),
+        dask_cluster(address, tmp_path),
+    ):
+        pytest.fail("a scheduler answered")
+
+
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("oddlog.scale.engines.TIMEOUT_S", 1)

@@ -7,6 +7,7 @@ sends functions and plain values to processes which see the same files.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from oddlog.extras import import_extra
 
 THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 TRIES = 3  # of a step whose worker is lost
-TIMEOUT_S = 30
+TIMEOUT_S = 10
+ADDRESS = re.compile(r"\w+://.+[:/]\d+(?:/\d+)?")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ def dask_cluster(address: str, scratch: Path) -> Iterator[Engine]:
         ConfigError: Dask is not installed, no scheduler answers, or it has no workers.
     """
     distributed = import_extra("distributed", "--dask", kind="option")
+    if not ADDRESS.fullmatch(address):
+        raise ConfigError(
+            f"--dask {address}: give the scheduler's address, such as tcp://host:8786"
+        )
     try:
         client = distributed.Client(address, timeout=TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
