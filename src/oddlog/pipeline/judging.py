@@ -7,12 +7,10 @@ in the order of the parts, so that it does not depend on which is done first.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +29,7 @@ from oddlog.pipeline.parts import PART_EVENTS, LogParts
 from oddlog.pipeline.reading import Reading
 from oddlog.pipeline.result import Result
 from oddlog.run import Progress, silent
+from oddlog.threads import sharing
 
 T = TypeVar("T")
 AT_ONCE = 2  # parts that are judged at a time, each of them in memory
@@ -98,7 +97,7 @@ def _judged(
         progress: Called as work goes on.
     """
     coming: deque[Future[T]] = deque()
-    with _judges() as pool:
+    with sharing(AT_ONCE, "judge") as pool:
         for sequences in log.parts(progress):
             progress("scoring", 0, 0)
             if not log.in_buckets:
@@ -109,28 +108,6 @@ def _judged(
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
-
-
-@contextmanager
-def _judges() -> Iterator[Executor]:
-    """Give threads that judge; torch, where a detector has loaded it, shares the cores among them.
-
-    Its threads are started for every product of matrices: those of two parts would wait for each
-    other.
-    """
-    torch = sys.modules.get("torch")
-    n_cores = torch.get_num_threads() if torch else 1
-
-    def share() -> None:
-        if torch:
-            torch.set_num_threads(max(1, n_cores // AT_ONCE))
-
-    try:
-        with ThreadPoolExecutor(AT_ONCE, "judge", initializer=share) as pool:
-            yield pool
-    finally:
-        if torch:
-            torch.set_num_threads(n_cores)
 
 
 def place_of(sequences: Sequences, sources: Sequence[str | Path]) -> pl.DataFrame:
