@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -234,3 +235,50 @@ def test_training_lowers_the_loss_of_the_counts(interleaved):
     assert (
         interleaved.counts_history[-1]["valid_loss"] < interleaved.counts_history[0]["valid_loss"]
     )
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def learned(run=None, **settings):
+    """Return what a short fit of both readers gives: weights and histories."""
+    few = {"epochs": 4, "count_steps": 30, "batch_size": 4}
+    ids = [[10, 20, 30][: 1 + i % 3] * (1 + i % 5) for i in range(20)]
+    detector = LogGPT(LogGPTConfig(**(SMALL | few | settings)))
+    detector.fit(sessions(ids), sessions(ids[::2]), run or Run(device="cpu"))
+    weights = [w.tolist() for g in detector.graphs() for w in g.network.parameters()]
+    return weights, detector.history, detector.counts_history, detector.reward_history
+
+
+def test_readers_side_by_side_learn_what_they_learn_in_turn(two_threads):
+    found = learned()
+    torch.set_num_threads(1)
+    assert found == learned()
+
+
+@pytest.mark.parametrize("settings", [{"attention_dropout": 0.3}, {"reward": "topk_margin"}])
+def test_with_two_threads_a_seed_gives_the_same_weights_again(two_threads, settings):
+    assert learned(**settings) == learned(**settings)
+
+
+@pytest.mark.parametrize("killed", ["language model", "counts"])
+def test_readers_killed_side_by_side_resume_as_if_unbroken(two_threads, tmp_path, killed):
+    def kill(stage, done, total):
+        if stage == killed and done == total // 2 + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learned(Run(device="cpu", checkpoints=tmp_path, progress=kill))
+    assert learned(Run(device="cpu", checkpoints=tmp_path, resume=True)) == learned()
+
+
+def test_readers_that_learn_side_by_side_tell_of_the_language_model_first(two_threads):
+    told = []
+    learned(Run(device="cpu", epoch=lambda stage, *_: told.append(stage)))
+    assert told[0] == "language model"
+    assert set(told) == {"language model", "counts"}

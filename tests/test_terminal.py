@@ -300,6 +300,18 @@ def test_progress_is_drawn_where_a_person_watches(console):
     assert "training" in console.file.getvalue()
 
 
+def test_stages_that_go_on_side_by_side_have_a_bar_each_until_they_end(console):
+    with progress_bars(console) as progress:
+        for stage, done, total in [("reading", 1, 1), ("order", 1, 2), ("counts", 1, 4)]:
+            progress(stage, done, total)
+        console.file.truncate(0)
+        progress("order", 2, 2)
+    drawn = console.file.getvalue()
+    assert "order" in drawn
+    assert "counts" in drawn
+    assert "reading" not in drawn
+
+
 def test_the_counts_behind_a_decision_are_told():
     truth = np.array([True, True, False, False, False])
     flags = np.array([True, False, True, False, False])

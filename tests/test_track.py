@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 import sys
+from threading import Thread
 
 import pytest
 
@@ -191,8 +192,10 @@ def test_each_finished_cell_of_a_benchmark_is_a_run_and_is_still_shown(notebooks
 def tell(name):
     with track.track(name, "fit ngram") as told:
         told.settings({"detector": "ngram", "ngram": {"n": 4}})
-        told.metrics({"loss": 1.0}, step=1)
-        told.metrics({"loss": 0.5}, step=2)
+        for step, loss in ((1, 1.0), (2, 0.5)):  # as a network that learns in its own thread
+            telling = Thread(target=told.metrics, args=({"loss": loss}, step))
+            telling.start()
+            telling.join()
         told.artifact("model", "some/model")
 
 

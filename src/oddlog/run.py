@@ -31,8 +31,9 @@ class Run:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         checkpoints: Folder for checkpoints, or None to keep none.
         resume: Continue from the last checkpoint in ``checkpoints``, if there is one.
-        progress: Called as work goes on.
-        epoch: Called after each epoch of a network.
+        progress: Called as work goes on; where networks learn side by side by the thread of each,
+            one at a time.
+        epoch: Called after each epoch of a network, in the same way.
     """
 
     seed: int = 0

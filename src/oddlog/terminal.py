@@ -62,7 +62,10 @@ def shorten(text: str, width: int) -> str:
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Report]:
-    """Yield a progress callback that draws one bar per stage; silent where nobody watches."""
+    """Yield a progress callback that draws one bar per stage; silent where nobody watches.
+
+    A stage that has ended, or of which nobody knows when it ends, is gone as the next one begins.
+    """
     if not console.is_terminal:
         yield silent
         return
@@ -75,13 +78,14 @@ def progress_bars(console: Console) -> Iterator[Report]:
         transient=True,
     )
     tasks: dict[str, Any] = {}
+    going_on: set[str] = set()
 
     def report(stage: str, done: int, total: int) -> None:
-        for name, task in tasks.items():
-            if name != stage:
-                bars.update(task, visible=False)
+        for name in tasks.keys() - going_on - {stage}:
+            bars.update(tasks[name], visible=False)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total or None)
+        (going_on.add if done < total else going_on.discard)(stage)
         bars.update(tasks[stage], completed=done, total=total or None, visible=True)
 
     with bars:

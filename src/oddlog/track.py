@@ -115,13 +115,14 @@ class _MLflow:
     def __init__(self, name: str) -> None:
         self._mlflow = import_extra("mlflow", "mlflow", kind="tracker")
         self._mlflow.set_experiment(PROJECT)
-        self._mlflow.start_run(run_name=name)
+        self._id = self._mlflow.start_run(run_name=name).info.run_id
 
     def settings(self, values: Mapping[str, Any]) -> None:
         self._mlflow.log_params(flat(values))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        self._mlflow.log_metrics(dict(values), step=step)
+        # by its id: in a thread of its own MLflow would begin another run
+        self._mlflow.log_metrics(dict(values), step=step, run_id=self._id)
 
     def artifact(self, name: str, path: Path) -> None:
         self._mlflow.set_tag(f"artifact.{name}", str(path))

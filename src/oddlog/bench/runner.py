@@ -20,7 +20,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from oddlog.bench.records import Record, add
 from oddlog.bench.work import Cell, run_cell
@@ -207,13 +207,13 @@ def _measure(cell: Cell, job: Job, pipe: Connection) -> None:
 
 
 def _reporter(pipe: Connection) -> Progress:
-    """Return a progress callback that writes to a pipe, now and then."""
-    last: dict[str, Any] = {"at": 0.0, "stage": ""}
+    """Return a progress callback that writes to a pipe, of each stage now and then."""
+    last: dict[str, float] = {}
 
     def report(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if stage != last["stage"] or now - last["at"] >= PAUSE_S:
-            last.update(at=now, stage=stage)
+        if now - last.get(stage, -PAUSE_S) >= PAUSE_S:
+            last[stage] = now
             pipe.send(("moved", stage, done, total))
 
     return report

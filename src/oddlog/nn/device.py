@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from oddlog.errors import ConfigError
+from oddlog.nn.dropout import seed_draws
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -33,13 +34,14 @@ def choose_device(wanted: str) -> torch.device:
 def seed_torch(*parts: int) -> torch.Generator:
     """Seed torch from several numbers and return a generator of its own, on the CPU.
 
-    Dropout draws from the global generator, shuffling from the returned one: an epoch seeded by
-    (seed, epoch) is the same whether the run came to it or was resumed there.
+    Dropout draws from the global generator (or the thread's own, see ``dropout``), shuffling from
+    the returned one: an epoch seeded by (seed, epoch) is the same whether the run came to it or was
+    resumed there.
     """
     seed = 0
     for part in parts:
         seed = (seed * 1_000_003 + part + 1) % (2**63 - 1)
-    torch.manual_seed(seed)
+    seed_draws(seed)
     return torch.Generator().manual_seed(seed)
 
 

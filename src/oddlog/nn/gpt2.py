@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, scaled_dot_product_attention, silu
 
+from oddlog.nn.dropout import Dropout
+
 STD = 0.02
 """Of weights as they are drawn; those that lead back into the sum are drawn smaller."""
 _fast_gelu = partial(gelu, approximate="tanh")
@@ -121,7 +123,7 @@ class Attention(nn.Module):
         self.c_attn = Projection(sizes.width, 3 * sizes.width)
         self.c_proj = Projection(sizes.width, sizes.width)
         self.attn_dropout = nn.Dropout(sizes.attention_dropout)
-        self.resid_dropout = nn.Dropout(sizes.dropout)
+        self.resid_dropout = Dropout(sizes.dropout)
 
     def forward(self, x: Tensor, past: Past | None) -> Tensor:
         """Return what is to be added to x (B, T, D), behind a past if there is one."""
@@ -155,7 +157,7 @@ class FeedForward(nn.Module):
         self.c_fc = Projection(sizes.width, sizes.inner)
         self.c_proj = Projection(sizes.inner, sizes.width)
         self.activation = ACTIVATIONS[sizes.activation]
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what is to be added to x (B, T, D)."""
@@ -186,7 +188,7 @@ class GPT2(nn.Module):
         self.sizes = sizes
         self.wte = nn.Embedding(sizes.n_tokens, sizes.width)
         self.wpe = nn.Embedding(sizes.places, sizes.width)
-        self.drop = nn.Dropout(sizes.dropout)
+        self.drop = Dropout(sizes.dropout)
         self.h = nn.ModuleList([Block(sizes, layer) for layer in range(sizes.layers)])
         self.ln_f = nn.LayerNorm(sizes.width, eps=sizes.epsilon)
         self.apply(self._draw)

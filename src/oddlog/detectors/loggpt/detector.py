@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from oddlog.artifact import load_arrays, read_json, save_arrays, write_json
@@ -47,6 +48,7 @@ from oddlog.detectors.loggpt.adapt import (
 from oddlog.detectors.loggpt.config import AFTER_FIRST_STAGE, LogGPTConfig
 from oddlog.detectors.loggpt.counting import counting_stage
 from oddlog.detectors.loggpt.model import (
+    Batch,
     LanguageModel,
     expect,
     export_graph,
@@ -55,18 +57,18 @@ from oddlog.detectors.loggpt.model import (
     new_network,
 )
 from oddlog.detectors.loggpt.reward import Strings, learn_reward
-from oddlog.distinct import Distinct
 from oddlog.encode import FIRST_CANDIDATE, UNKNOWN, Vocabulary
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.events import Sequences
 from oddlog.findings import Explanation, Scores
+from oddlog.nn.beside import side_by_side
 from oddlog.nn.device import choose_device, load_parameters, parameters_of, seed_torch
 from oddlog.nn.export import Graph
 from oddlog.nn.replay import bare, from_arrays, no_windows, sample_windows, to_arrays
 from oddlog.nn.strings import N_COUNT_MARKS, Encoded, counted, in_order, judged_marks, marks_of
 from oddlog.nn.suspects import Odd, of_counts, of_order
 from oddlog.nn.tail import Tail
-from oddlog.nn.training import Stage, run_stage
+from oddlog.nn.training import Stage, Task, run_stage
 from oddlog.run import Run
 
 
@@ -87,6 +89,20 @@ class _Reading:
     rank: NDArray[np.int64]
     score: NDArray[np.float64]
     worst: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """A network with its weights drawn, and how it is to be trained."""
+
+    network: LanguageModel
+    stage: Stage
+    task: Task[Batch]
+    identity: str
+
+    def learn(self, run: Run) -> list[dict[str, float]]:
+        """Train the network in place; return its history."""
+        return run_stage(self.network, self.stage, self.task, run, self.identity)
 
 
 class LogGPT:
@@ -134,60 +150,70 @@ class LogGPT:
         """The same of the second reader, if there is one."""
 
     def fit(self, train: Sequences, valid: Sequences, run: Run) -> None:
-        """Learn the next event on ``train``; keep the epoch with the best loss on ``valid``."""
+        """Learn the next event on ``train``; keep the epoch with the best loss on ``valid``.
+
+        Two readers learn side by side, where the device lets them; a second stage follows.
+        """
         vocabulary = Vocabulary.of(train.template_ids())
-        train_strings = in_order(train, vocabulary, self.config.context).distinct
-        valid_strings = in_order(valid, vocabulary, self.config.context).distinct
-        if not (valid_strings.tokens >= FIRST_CANDIDATE).any():
+        strings = Strings(
+            *(in_order(part, vocabulary, self.config.context).distinct for part in (train, valid))
+        )
+        if not (strings.valid.tokens >= FIRST_CANDIDATE).any():
             raise ConfigError(
                 "no known template in the validation windows: nothing to choose the epoch by; "
                 "give more log, or a larger valid_share"
             )
         device = choose_device(run.device)
         seed_torch(run.seed)
-        network = new_network(self.config, vocabulary.size, device)
-        task = language_model_task(network, train_strings, valid_strings, self.config)
-        stage = Stage(
-            name="language model",
-            epochs=min(self.config.epochs, -(-self.config.max_steps // task.n_batches)),
-            learning_rate=self.config.learning_rate,
-            patience=self.config.patience,
-            weight_decay=self.config.weight_decay,
-            schedule=self.config.schedule,
-            warmup=0.0 if self.config.schedule == "constant" else Stage.warmup,
-            clip=self.config.clip,
-            keep=self.config.keep,
-        )
-        strings = Strings(train_strings, valid_strings)
-        data = _fingerprint(train_strings, valid_strings)
-        self.history = run_stage(
-            network, stage, task, run, _settings(self.config, AFTER_FIRST_STAGE) + data
-        )
+        readers = [self._order_reader(new_network(self.config, vocabulary.size, device), strings)]
+        if self.config.reads == "both":
+            context = self.config.context
+            counts = Strings(*(counted(p, vocabulary, context).distinct for p in (train, valid)))
+            seed_torch(run.seed, 1)
+            network = new_network(self.config, vocabulary.size, device)
+            readers.append(self._counts_reader(network, counts))
+        self._learn(readers, run, device)
         self.reward_history = learn_reward(
-            network, strings, self.config, run, _settings(self.config, ()) + data
+            readers[0].network, strings, self.config, run, _identity(self.config, (), strings)
         )
-        self._vocabulary, self._network = vocabulary, network
+        self._vocabulary, self._network = vocabulary, readers[0].network
         self._n_training_events = len(train.rows)
         self._replayed = sample_windows(train, run.seed)
         self._counts, self._tails = None, None
         if self.config.reads == "both":
-            self._learn_counts(train, valid, run)
+            self._counts = readers[1].network
+            self._fit_tails(train, valid, readers[1].network)
 
-    def _learn_counts(self, train: Sequences, valid: Sequences, run: Run) -> None:
-        """Train the second reader."""
-        vocabulary, _ = self._fitted()
-        context = self.config.context
-        train_strings = counted(train, vocabulary, context).distinct
-        valid_strings = counted(valid, vocabulary, context).distinct
-        seed_torch(run.seed, 1)
-        network = new_network(self.config, vocabulary.size, choose_device(run.device))
-        stage, task = counting_stage(network, train_strings, valid_strings, self.config)
-        identity = _settings(self.config, AFTER_FIRST_STAGE) + _fingerprint(
-            train_strings, valid_strings
+    def _learn(self, readers: list[_Reader], run: Run, device: torch.device) -> None:
+        """Train all readers, and keep their histories."""
+        lessons = [reader.learn for reader in readers]
+        if self.config.attention_dropout:  # its draws are torch's own: see ``nn.dropout``
+            histories = [learn(run) for learn in lessons]
+        else:
+            histories = side_by_side(lessons, run, device)
+        self.history, self.counts_history = (*histories, [])[:2]
+
+    def _order_reader(self, network: LanguageModel, strings: Strings) -> _Reader:
+        """Return the first reader, to be trained."""
+        config = self.config
+        task = language_model_task(network, strings.train, strings.valid, config)
+        stage = Stage(
+            name="language model",
+            epochs=min(config.epochs, -(-config.max_steps // task.n_batches)),
+            learning_rate=config.learning_rate,
+            patience=config.patience,
+            weight_decay=config.weight_decay,
+            schedule=config.schedule,
+            warmup=0.0 if config.schedule == "constant" else Stage.warmup,
+            clip=config.clip,
+            keep=config.keep,
         )
-        self.counts_history = run_stage(network, stage, task, run, identity)
-        self._counts = network
-        self._fit_tails(train, valid, network)
+        return _Reader(network, stage, task, _identity(config, AFTER_FIRST_STAGE, strings))
+
+    def _counts_reader(self, network: LanguageModel, strings: Strings) -> _Reader:
+        """Return the second reader, to be trained."""
+        stage, task = counting_stage(network, strings.train, strings.valid, self.config)
+        return _Reader(network, stage, task, _identity(self.config, AFTER_FIRST_STAGE, strings))
 
     def _fit_tails(self, train: Sequences, valid: Sequences, counts: LanguageModel) -> None:
         """Learn how each reader scores normal windows."""
@@ -392,16 +418,17 @@ def worst_of(values: NDArray, offsets: NDArray[np.int64]) -> NDArray:
     return np.maximum.reduceat(values, offsets[:-1]) if len(offsets) > 1 else values[:0]
 
 
-def _settings(config: LogGPTConfig, ignored: Iterable[str]) -> str:
-    """Name what a stage's weights depend on: all settings but those that it does not know of."""
+def _identity(config: LogGPTConfig, ignored: Iterable[str], strings: Strings) -> str:
+    """Name what a stage's weights depend on, so that a checkpoint of others is not resumed.
+
+    Args:
+        config: All of its settings count,
+        ignored: but those that the stage does not know of.
+        strings: The data.
+    """
     excluded: set[str] = set(ignored)
-    return config.model_dump_json(exclude=excluded)
-
-
-def _fingerprint(*strings: Distinct) -> str:
-    """Name training data, so that a checkpoint of other data is not resumed."""
     digest = hashlib.sha256()
-    for part in strings:
+    for part in (strings.train, strings.valid):
         for array in (part.tokens, part.offsets, part.counts, part.of_chunk):
             digest.update(array.tobytes())
-    return digest.hexdigest()
+    return config.model_dump_json(exclude=excluded) + digest.hexdigest()
