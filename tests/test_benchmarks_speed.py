@@ -60,6 +60,26 @@ def test_a_meter_keeps_what_the_best_epoch_took(training, monkeypatch):
     assert (cost.cells, cost.tokens, cost.operations, cost.steps) == (20, 16, 200.0, 2)
 
 
+def test_a_meter_tells_stages_apart_that_learn_side_by_side(training):
+    fitted = new_detector(
+        "loggpt", ["loggpt.epochs=2", "loggpt.cut_rate=0", "loggpt.count_steps=40"]
+    )
+    meter = training.Meter()
+    heard = training.listen(meter, "loggpt", fitted.config)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    meter.start()
+    fitted.fit(SESSIONS, SESSIONS, Run(0, progress=meter.progress, epoch=meter.epoch))
+    torch.set_num_threads(before)
+    heard.remove()
+    order, counts = (meter.stages[name] for name in ("language model", "counts"))
+    assert (order.epochs, order.steps) == (2, 2)
+    assert counts.steps == counts.epochs > 2
+    assert (order.threads, counts.threads) == (1, 1)
+    assert 0 < order.cpu_s < order.wall_s + 0.1
+    assert order.tokens == 2 * 19  # of four strings, without what is only predicted
+
+
 @pytest.mark.parametrize(
     ("detector", "settings", "read"),
     [
@@ -145,10 +165,18 @@ def test_a_share_that_has_fallen_below_the_band_is_named(benchmark):
 
 
 def training_record(training, **figures):
-    stage = training.StageCost("next key", 5, 40, 3, 0.5, 10.0, 12.0, 6.0, 7.0, 2.0, 50, 1000, 900)
+    stage = training.StageCost(
+        "next key", 1, 5, 40, 3, 0.5, 10.0, 12.0, 0.0, 6.0, 7.0, 2.0, 50, 1000, 900
+    )
     stage.operations = 4e9
     record = {"detector": "deeplog", "threads": 1, "load": 2.0, "limit": 3e9, "peak_mb": 700.0}
-    record |= {"before_mb": 500.0, "machine": "x", "version": "1", "commit": "c" * 40}
+    record |= {
+        "before_mb": 500.0,
+        "wall_s": 13.0,
+        "machine": "x",
+        "version": "1",
+        "commit": "c" * 40,
+    }
     return record | {"stages": [training.asdict(stage)]} | figures
 
 
@@ -156,8 +184,8 @@ def test_a_row_of_training_tells_rates_without_validation_and_passes_of_a_step(t
     record = training_record(training)
     row = training.row_of(record, record["stages"][0])
     # 900 tokens in 8 s; three passes of 4e9 operations in 8 s of 3e9 a second
-    assert row[3:7] == ["3 of 5", "6.0", "10.0", ""]
-    assert row[7:] == ["20%", "0.1", "50%", "10.0%", "700"]
+    assert row[2:8] == ["1", "3 of 5", "6.0", "10.0", "", ""]
+    assert row[8:] == ["20%", "0.1", "50%", "10.0%", "700"]
 
 
 def test_the_clock_is_told_of_an_idle_machine_and_the_latest_record_counts(training):
@@ -166,7 +194,17 @@ def test_the_clock_is_told_of_an_idle_machine_and_the_latest_record_counts(train
     records = [training_record(training), alone]
     text = training.table(records)
     assert text.count("`deeplog`") == 1
-    assert "| 7.0 |" in text
+    assert "| 7.0 | 13.0 |" in text
+
+
+def test_stages_that_learn_side_by_side_are_told_as_such(training):
+    record = training_record(training, threads=2)
+    (stage,) = record["stages"]
+    assert training.row_of(record, stage)[2] == "1 of 2"
+    assert training.row_of(record, stage)[6:8] == ["7.0", "13.0"]  # it has not waited for a core
+    assert training.row_of(record, stage | {"waited_s": 0.7})[6] == ""
+    assert "side by side" in training.table([record])
+    assert "side by side" not in training.table([training_record(training)])
 
 
 def test_ways_without_a_record_are_named(inference):
