@@ -549,6 +549,11 @@ def test_bad_usage_leaves_with_1(run, arguments):
         (("--detector", "counts", "--set", "counts.idff=true"), "did you mean 'idf'?"),
         (("--set", "windw=lines:3"), "unknown setting 'windw'; did you mean 'window'?"),
         (("--set", "window"), "expected NAME=VALUE"),
+        (("--set", "window=5"), "window: 5 is no window, such as lines:100"),
+        (("--set", "detector.width=3"), "detector: a name, not a group of settings"),
+        (("--detector", "counts", "--set", "detector.idf=true"), "bear its name, such as"),
+        (("--set", "detector=3"), "detector: 3 is no name"),
+        (("--assume-anomalies", "0.9"), "settings: assume_anomalies: 0.9 is no share"),
         (("--window", "lines:none"), "'none' is no number"),
         (("--format", "hdsf"), "no format named 'hdsf'"),
         (("--format", "(?P<message>["), "format pattern"),
@@ -592,6 +597,26 @@ def test_a_place_that_cannot_be_written_to_is_told_in_one_line(run, folder, tmp_
     )  # fmt: skip
     assert (code, err.splitlines()[-1].startswith("oddlog: ")) == (1, True)
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["found.jsonl", "found.parquet", "report.html"])
+def test_a_place_that_cannot_be_written_to_is_named_before_the_log_is_read(
+    run, folder, monkeypatch, tmp_path, name
+):
+    def refuse(**place: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "tmpabc"))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    model = folder / "model"
+    code, _, err = run("score", folder / "gone.log", "--model", model, "--out", tmp_path / name)
+    assert (code, err) == (1, f"oddlog: {tmp_path / name}: Permission denied\n")
+
+
+def test_a_folder_is_no_place_for_records(run, folder, tmp_path):
+    out = tmp_path / "found.jsonl"
+    out.mkdir()
+    code, _, err = run("score", folder / "gone.log", "--model", folder / "model", "--out", out)
+    assert (code, err) == (1, f"oddlog: --out {out}: is a folder; name a file in it\n")
 
 
 def test_an_error_shows_no_control_characters(run, folder):

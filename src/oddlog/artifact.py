@@ -143,7 +143,8 @@ def kept_name(path: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, flush it to disk, then rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with writing(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with writing(path), os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -266,8 +267,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / MANIFEST)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise ArtifactError(
-            f"{folder}: model format {version}, this oddlog reads {READABLE_VERSIONS}; "
+            f"{folder}: model format {version}, this oddlog reads {readable}; "
             "fit the model again, or use the oddlog that wrote it"
         )
     return manifest

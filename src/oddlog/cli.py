@@ -31,7 +31,7 @@ from oddlog.options import (
 from oddlog.options import config_of as _config
 from oddlog.options import consoles as _consoles
 from oddlog.output import (
-    check_suffix,
+    check_out,
     origin,
     print_json_lines,
     reason,
@@ -129,7 +129,7 @@ def templates(
     from oddlog.pipeline import mine_templates, template_ids
 
     notes, console = _consoles()
-    check_suffix(out, TABLE)
+    check_out(out, TABLE)
     if out is not None and "-" in map(str, logs):
         raise ConfigError(
             "--out: templates are complete when the log has been read, and ids are given in a "
@@ -303,7 +303,7 @@ def score(
     from oddlog.scale import engine_of, score_files
 
     notes, console = _consoles()
-    check_suffix(out, (*REPORT, *RECORDS))
+    check_out(out, (*REPORT, *RECORDS))
     if all and out is not None and out.suffix in REPORT:
         raise ConfigError(
             f"--all --out {out}: a report holds odd sequences; use .jsonl or .parquet"
@@ -373,7 +373,7 @@ def evaluate(
     from oddlog.pipeline import evaluate_log
 
     notes, console = _consoles()
-    check_suffix(out, JSON)
+    check_out(out, JSON)
     table = None if labels is None else read_labels(labels)
     with terminal.progress_bars(notes) as progress:
         pipeline = oddlog.load(model, device)
@@ -404,7 +404,7 @@ def export(
     from oddlog import pipeline, terminal
 
     _, console = _consoles()
-    check_suffix(out, ONNX)
+    check_out(out, ONNX)
     written = pipeline.export(oddlog.load(model, "cpu"), out)
     if console.is_terminal:
         terminal.show_notes(console, [f"wrote {path}" for path in written])

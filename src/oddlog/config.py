@@ -42,7 +42,8 @@ def build(model: type[C], settings: Mapping[str, Any], where: str) -> C:
         if first["type"] == "extra_forbidden":
             nearest = _nearest(_group_of(model, first["loc"]), path)
             raise ConfigError(f"{where}: unknown setting {path!r}{nearest}") from None
-        raise ConfigError(f"{where}: {path or 'settings'}: {first['msg']}") from None
+        told = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {path or 'settings'}: {told}") from None
 
 
 def build_stored(model: type[C], settings: object, where: str) -> C:

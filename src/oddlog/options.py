@@ -64,6 +64,7 @@ def config_of(
     """Join a TOML file, --set and the options; what stands later in this order wins."""
     from oddlog.config import parse_assignments, read_toml
     from oddlog.pipeline import make_config
+    from oddlog.pipeline.config import check_detector_name
 
     values = read_toml(file) if file else {}
     for name, value in parse_assignments(assignments or []).items():
@@ -71,5 +72,7 @@ def config_of(
         values[name] = (
             {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         )
+    where = str(file) if file else "settings"
+    check_detector_name(values, where)  # an option would hide what is wrong with it
     values |= {name: value for name, value in options.items() if value is not None}
-    return make_config(values, str(file) if file else "settings")
+    return make_config(values, where)

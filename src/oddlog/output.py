@@ -94,16 +94,26 @@ def _staged(path: Path) -> Iterator[Path]:
         staging.unlink(missing_ok=True)
 
 
-def check_suffix(out: Path | None, known: Sequence[str]) -> None:
+def check_out(out: Path | None, known: Sequence[str]) -> None:
     """Refuse what cannot be written before the work is done, not after it.
 
     Raises:
         ConfigError: A suffix that is not among the known ones.
+        OSError: The file's folder cannot be made, or not be written to.
     """
     from oddlog.errors import ConfigError
 
-    if out is not None and out.suffix not in known:
+    if out is None:
+        return
+    if out.suffix not in known:
         raise ConfigError(f"--out {out}: unknown suffix; use {' or '.join(known)}")
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file in it")
+    from oddlog.artifact import writing
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out), tempfile.TemporaryFile(dir=out.parent):
+        pass
 
 
 def reason(error: OSError) -> str:

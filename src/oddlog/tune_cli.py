@@ -18,7 +18,7 @@ from oddlog.options import (
     config_of,
     consoles,
 )
-from oddlog.output import check_suffix, print_json_lines
+from oddlog.output import check_out, print_json_lines
 
 TOML = (".toml",)
 INTERRUPTED = 130
@@ -69,7 +69,7 @@ def tune(
     from oddlog.tuning import tune as search_settings
 
     notes, console = consoles()
-    check_suffix(out, TOML)
+    check_out(out, TOML)
     options = {"detector": detector, "format": format, "window": window, "session_by": session_by}
     settings = config_of(config, set, options)
     search = Search(

@@ -70,7 +70,11 @@ class PipelineConfig(Config):
     @field_validator("window", mode="before")
     @classmethod
     def _window_of_text(cls, window: object) -> object:
-        return Window.parse(window) if isinstance(window, str) else window
+        if isinstance(window, str):
+            return Window.parse(window)
+        if window is None or isinstance(window, Window | Mapping):
+            return window
+        raise ValueError(f"{window!r} is no window, such as lines:100 or time:60s")
 
     @field_validator("assume_anomalies")
     @classmethod
@@ -98,6 +102,7 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
     Raises:
         ConfigError: Unknown settings, or settings of a detector that is not the one chosen.
     """
+    check_detector_name(settings, where)
     values = dict(settings)
     groups = {key: values.pop(key) for key in [*values] if key in DETECTORS}
     own = _own_settings(groups, values.get("detector", PipelineConfig().detector), where)
@@ -107,6 +112,22 @@ def make_config(settings: Mapping[str, Any], where: str) -> PipelineConfig:
         cls = detector_class(config.detector)
         build(cls.Config, config.settings, f"{where}: {config.detector}")
     return config
+
+
+def check_detector_name(settings: Mapping[str, Any], where: str) -> None:
+    """Refuse settings of "the detector": a group bears the name of one.
+
+    Raises:
+        ConfigError: ``detector`` is something other than a name.
+    """
+    name = settings.get("detector", "")
+    if isinstance(name, Mapping):
+        raise ConfigError(
+            f"{where}: detector: a name, not a group of settings; those of a detector bear its "
+            "name, such as loggpt.width=32"
+        )
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: detector: {name!r} is no name; see `oddlog detectors`")
 
 
 def _own_settings(groups: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
