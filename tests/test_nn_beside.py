@@ -1,5 +1,6 @@
 """What learns side by side learns what it would alone, and ends together."""
 
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ import torch
 from torch import nn
 
 from oddlog.errors import ConfigError
-from oddlog.nn import beside
 from oddlog.nn.beside import side_by_side
 from oddlog.nn.dropout import Dropout
 from oddlog.nn.training import Stage, Task, run_stage
@@ -127,14 +127,14 @@ def test_where_one_fails_the_other_ends_and_the_failure_is_told(failing):
     assert torch.get_num_threads() == 2
 
 
-def test_an_interrupt_ends_both(monkeypatch):
-    def interrupted(futures, return_when):
-        raise KeyboardInterrupt
+def test_an_interrupt_that_comes_to_a_thread_that_learns_ends_both():
+    def progress(stage, done, total):
+        if (stage, done) == ("a", 4):
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(beside, "wait", interrupted)
     pairs = [lesson(name, seed, epochs=100_000) for seed, name in enumerate("ab")]
     with pytest.raises(KeyboardInterrupt):
-        side_by_side([learn for _, learn in pairs], Run(), CPU)
+        side_by_side([learn for _, learn in pairs], Run(progress=progress), CPU)
 
 
 @pytest.mark.parametrize("killed", ["a", "b"])

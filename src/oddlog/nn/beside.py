@@ -8,10 +8,10 @@ computes (docs/performance.md has the figures).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import replace
 from threading import Event, Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +19,7 @@ from oddlog.nn.dropout import own_draws
 from oddlog.run import Run
 from oddlog.threads import sharing
 
+AWAKE_S = 0.1
 T = TypeVar("T")
 Lesson = Callable[[Run], T]
 """Trains a network whose weights have been drawn; the stages that it runs are its own."""
@@ -44,7 +45,7 @@ def side_by_side(lessons: Sequence[Lesson[T]], run: Run, device: torch.device) -
             learning = [
                 pool.submit(watched.learn, number, lesson) for number, lesson in enumerate(lessons)
             ]
-            wait(learning, return_when=FIRST_EXCEPTION)
+            _wait(learning)
         finally:
             watched.ended.set()
     errors = [future.exception() for future in learning]
@@ -52,6 +53,18 @@ def side_by_side(lessons: Sequence[Lesson[T]], run: Run, device: torch.device) -
         if error is not None and not isinstance(error, _Ended):
             raise error
     return [future.result() for future in learning]
+
+
+def _wait(learning: Sequence[Future[Any]]) -> None:
+    """Wait until one has failed, or all are done.
+
+    An interrupt may come to a thread that computes, and would not wake this one, which it is for.
+    """
+    left = set(learning)
+    while left:
+        done, left = wait(left, AWAKE_S, return_when=FIRST_EXCEPTION)
+        if any(future.exception() for future in done):
+            return
 
 
 class _Ended(Exception):  # noqa: N818 -- no error: another lesson has failed
