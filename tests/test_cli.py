@@ -625,7 +625,9 @@ def test_an_error_shows_no_control_characters(run, folder):
     assert "\x1b" not in err
 
 
-@pytest.mark.parametrize("command", ["", "demo", "templates", "fit", "update", "score", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["", "demo", "templates", "fit", "update", "score", "evaluate", "data"]
+)
 def test_help_fits_80_columns_and_is_not_cut_off(command, monkeypatch, run):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(*([command] if command else []), "--help")

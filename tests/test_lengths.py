@@ -29,6 +29,10 @@ TIME = pl.Datetime("us", "UTC")
         (range(900), "time:5s"),  # too little for 400 windows: those of 5 events
         (sorted([*range(3000)] * 5), "time:5s"),  # 50 minutes: 60s would give 50 windows
         (range(0, 30 * DAY, 3000), "lines:10"),  # too sparse: an hour has 1.2
+        ([0] * 5000, "lines:100"),  # too dense: all within a second
+        (sorted([*range(20)] * 101), "lines:100"),  # a burst: 20 windows of 101
+        (sorted([*range(500)] * 101), "time:1s"),  # as dense, but 500 windows
+        (sorted([*range(20)] * 100), "time:1s"),  # 20 windows of 100 are as good
     ],
 )
 def test_the_length_gives_events_in_a_window_and_windows(seconds, wanted):

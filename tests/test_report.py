@@ -268,6 +268,7 @@ def test_a_calm_log_says_that_nothing_is_odd(pipeline, tmp_path):
     (tmp_path / "calm.log").write_text(log(20))
     seen = Seen(html_of(pipeline.score([tmp_path / "calm.log"])))
     assert "Nothing odd in 20 sequences" in seen.text
+    assert ("dd", "class", "odd") not in seen.attributes
     assert "input" not in seen.tags
 
 

@@ -217,6 +217,37 @@ def test_a_watch_that_could_never_raise_an_alert_is_refused(tmp_path, capsys, mo
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ([], "its end; --from-start reads what is there already"),
+        (["--from-start"], "its start"),
+        (["--state", "state"], "where the watch before it stood"),
+    ],
+)
+def test_a_watch_tells_where_it_begins_and_what_is_not_there(
+    options, said, capsys, monkeypatch, tmp_path
+):
+    from oddlog.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    fitted("new_event").save(tmp_path / "model")
+    (tmp_path / "a.log").write_text("one line\n")
+    command = ["oddlog", "watch", "a.log", "b.log", "--model", "model", *options]
+    monkeypatch.setattr(sys, "argv", command)
+    at_once = Clock(lambda: START, lambda _: True)
+    monkeypatch.setattr("oddlog.watch.running.Clock", lambda *_: at_once)
+    for _ in range(1 + ("--state" in options)):
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 0
+    told = capsys.readouterr().err.splitlines()[-3:-1]
+    assert told == [
+        f"watching a.log, b.log, from {said}",
+        "b.log: not there yet; it is read once it is",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
         ([], "name files"),
         (["-", "a.log"], "one of them"),
         (["a.log", "--budget", "many"], "20/day"),

@@ -153,7 +153,7 @@ def fit(
     logs: Logs,
     model: ModelFolder,
     detector: Annotated[
-        str | None, typer.Option(metavar="NAME", help="See `oddlog detectors`.")
+        str | None, typer.Option(metavar="NAME", help="By default loggpt; see `oddlog detectors`.")
     ] = None,
     format: Format = None,
     labels: Labels = None,

@@ -18,7 +18,7 @@ Folder = Annotated[
 
 @app.command("list")
 def list_sets() -> None:
-    """List the sets that can be fetched, from where, and under which terms."""
+    """List the sets that can be fetched, and their terms."""
     from rich.console import Console
 
     from oddlog import terminal
@@ -45,7 +45,7 @@ def fetch(
         typer.Option("--from", metavar="DIR|URL", help="Take the archives from here instead."),
     ] = None,
 ) -> None:
-    """Download public sets, check them, and unpack them into a data folder."""
+    """Download public sets, check and unpack them."""
     from rich.console import Console
 
     from oddlog import terminal
@@ -69,7 +69,10 @@ def fetch(
 
 @app.command()
 def check(folder: Folder) -> None:
-    """Hold every fetched file against what was written down of it; exit with 1 if one differs."""
+    """Tell of fetched files that have changed.
+
+    Each is held against what was written down of it; exits with 1 if one differs.
+    """
     from oddlog.datasets import read_receipts, wrong_files
     from oddlog.errors import FormatError
 

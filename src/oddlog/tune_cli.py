@@ -29,7 +29,7 @@ def tune(
     logs: Logs,
     out: Annotated[Path, typer.Option(metavar="TOML", help="Where to write the best settings.")],
     detector: Annotated[
-        str | None, typer.Option(metavar="NAME", help="See `oddlog detectors`.")
+        str | None, typer.Option(metavar="NAME", help="By default loggpt; see `oddlog detectors`.")
     ] = None,
     trials: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Trials in all; 20 without a budget.")

@@ -79,6 +79,7 @@ def watch(
     A terminal gets text, a pipe JSON lines.
     """
     import oddlog
+    from oddlog import terminal
     from oddlog.alerts import Outlets
     from oddlog.watch.running import Clock, Keeper, run
 
@@ -94,14 +95,13 @@ def watch(
     watcher = _watcher(pipeline, config, keeper, saved)
     if saved is not None:
         outlets.load(saved["outlets"])
+    terminal.show_notes(notes, _begins(logs or [], from_start, goes_on=saved is not None))
     try:
         with _stopped() as stop, _shown(console, notes) as shown:
             run(watcher, feed, outlets, shown, Clock(time.time, stop.wait), keeper=keeper)
     finally:
         feed.close()
         outlets.close()
-    from oddlog import terminal
-
     terminal.show_notes(notes, [_summary(watcher), *outlets.errors])
     if feed.ended and (warning := watcher.stats.familiarity.warning):
         if not shown.strange.told:
@@ -176,6 +176,20 @@ def _feed(
     if logs == ["-"]:
         return Pipe(sys.stdin.buffer, "-")
     return Follower(logs, from_start=from_start, state=state)
+
+
+def _begins(logs: list[str], from_start: bool, *, goes_on: bool) -> list[str]:
+    """Say what is watched from where: nothing may happen for long, and that is to be told apart."""
+    if logs == ["-"]:
+        return []
+    place = "its end; --from-start reads what is there already"
+    if goes_on:
+        place = "where the watch before it stood"
+    elif from_start:
+        place = "its start"
+    absent = [name for name in logs if not Path(name).exists()]
+    told = f"watching {', '.join(logs) or 'the journal'}, from {place}"
+    return [told, *(f"{name}: not there yet; it is read once it is" for name in absent)]
 
 
 def _watcher(

@@ -17,6 +17,7 @@ USUAL_S = 60
 LENGTHS_S = (1, 2, 5, 10, 15, 30, USUAL_S, 120, 300, 600, 900, 1800, 3600)
 EVENTS = 5.0  # in a window, on average
 SPARSE_LINES = 10  # in a window, where an hour has fewer than EVENTS
+DENSE_LINES = 100  # in a window, where a second has more and there are few seconds
 WINDOWS = 400  # a quarter of them calibrates a rate of 1 %, which takes 99
 
 
@@ -32,7 +33,8 @@ def choose_time(events: pl.DataFrame) -> tuple[Window, str]:
     """Return windows for a log that has times, and in words what they are and why.
 
     Of the lengths that give ``EVENTS`` in a window, the one nearest to a minute that gives
-    ``WINDOWS``, or that which gives most. Windows of lines where no length gives as many events.
+    ``WINDOWS``, or that which gives most. Windows of lines where no length gives as many events,
+    and where few windows would hold most of the log, as in a burst within seconds.
     """
     given = windows_of(events)
     full = [each for each in given if each.n_events >= EVENTS]
@@ -41,6 +43,10 @@ def choose_time(events: pl.DataFrame) -> tuple[Window, str]:
         why = f"no sessions, and too sparse for times: {LENGTHS_S[-1]}s gives {_told(given[-1])}"
         return window, f"{window} per source ({why})"
     enough = [each for each in full if each.n_windows >= WINDOWS] or full[:1]
+    if enough[0].n_windows < WINDOWS and given[0].n_events > DENSE_LINES:
+        window = Window(by="lines", size=DENSE_LINES)
+        why = f"no sessions, and too dense for times: {LENGTHS_S[0]}s gives {_told(given[0])}"
+        return window, f"{window} per source ({why})"
     chosen = min(enough, key=_from_usual)
     usual = next(each for each in given if each.seconds == USUAL_S)
     why = f"no sessions, but times: {_told(chosen)}"
