@@ -20,7 +20,7 @@ TEXT = st.lists(st.one_of(TOKENS, BLANKS), max_size=9).map("".join)
 def codes(texts, max_tokens=512):
     words = Words(max_tokens)
     words.add([HELD, (None, "a")])
-    return words.alike(pl.Series(texts)).codes.tolist()
+    return words.alike(words.hashed(pl.Series(texts))).codes.tolist()
 
 
 def as_seen(text, max_tokens):
@@ -33,6 +33,15 @@ def test_messages_are_alike_if_templates_cannot_tell_them_apart(texts, max_token
     seen = [as_seen(text, max_tokens) for text in texts]
     order = list(dict.fromkeys(seen))
     assert codes(texts, max_tokens) == [order.index(each) for each in seen]
+
+
+@given(st.lists(TEXT, min_size=1, max_size=9), st.integers(0, 9), st.integers(0, 9))
+def test_a_part_of_hashed_messages_is_those_messages_hashed(texts, first, length):
+    words, texts = Words(4), pl.Series(texts)
+    first = min(first, len(texts) - 1)
+    found = words.hashed(texts).part(first, first + 1 + length)
+    expected = words.hashed(texts[first : first + 1 + length])
+    assert all((ours == theirs).all() for ours, theirs in zip(found, expected, strict=True))
 
 
 def test_words_that_no_template_holds_are_alike():

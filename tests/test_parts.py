@@ -12,12 +12,12 @@ from polars.testing import assert_frame_equal
 
 import oddlog
 from oddlog.drain import Novelties
-from oddlog.errors import ConfigError, FormatError
+from oddlog.errors import ConfigError
 from oddlog.group import Window
 from oddlog.pipeline import PipelineConfig, Wanted, score_log
 from oddlog.pipeline import parts as parts_module
 from oddlog.pipeline.parts import LogParts
-from oddlog.pipeline.reading import Reading, ahead
+from oddlog.pipeline.reading import Reading
 
 WINDOWS = [
     "session,max=4",
@@ -259,14 +259,3 @@ def test_an_error_in_a_part_is_told(folder, fitted, monkeypatch):
     monkeypatch.setattr(type(pipeline.detector), "score", fail)
     with pytest.raises(ConfigError, match="no way"):
         score_log(pipeline, [write_log(folder / "new.log", 120, 2)], part_events=150)
-
-
-def test_what_another_thread_makes_comes_in_order_and_so_does_its_error():
-    def make():
-        yield from range(5)
-        raise FormatError("torn")
-
-    made = []
-    with pytest.raises(FormatError, match="torn"):
-        made.extend(ahead(make()))
-    assert made == list(range(5))

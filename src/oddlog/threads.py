@@ -1,11 +1,20 @@
-"""Threads that compute side by side, and how they share the cores with torch."""
+"""Threads that compute side by side, and how they share the cores with torch.
+
+Polars, numpy and torch let go of the interpreter while they work.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -32,3 +41,35 @@ def sharing(n: int, name: str) -> Iterator[Executor]:
     finally:
         if torch:
             torch.set_num_threads(n_cores)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while another thread makes the next one; keep none that was yielded.
+
+    What goes wrong in the thread is raised where the item was to come. Who stops early waits for
+    the one that is being made, and no thread is left.
+    """
+
+    def make() -> list[T]:
+        return list(islice(items, 1))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(make)
+        while made := coming.result():
+            coming = pool.submit(make)
+            yield made.pop()
+
+
+def side_by_side(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """Yield what work makes of each item, in order, two of them at a time."""
+    if len(items) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        coming: deque[Future[T]] = deque()
+        for item in items:
+            coming.append(pool.submit(work, item))
+            if len(coming) > 2:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from oddlog.drain.grouped import EXAMPLE_CHARS, split
 from oddlog.drain.settings import DrainConfig
 from oddlog.drain.tree import Tokens, Tree, text_of
-from oddlog.drain.words import PIECE, Words
+from oddlog.drain.words import PIECE, Hashed, Words, pieces
+from oddlog.threads import side_by_side
 
 NOT_LEARNED = -1
 FEW = 256  # messages: the smallest piece in which alike ones are looked for
@@ -67,16 +68,20 @@ class Learner:
 
         While it changes, more and more are learned one by one before alike ones are looked for.
         """
-        found, begin, size, few = [np.empty(0, dtype=np.int32)], 0, FEW, FEW
-        while begin < len(masked):
-            n_changes = self.tree.n_changes
-            found.append(self._learn_piece(masked[begin : begin + size], few))
-            begin += len(found[-1])
-            few = FEW if self.tree.n_changes == n_changes else min(2 * few, PIECE)
-            size = min(2 * size, PIECE) if few == FEW else few
+        found, size, few = [np.empty(0, dtype=np.int32)], FEW, FEW
+        cut = pieces(masked)
+        for piece, hashed in zip(cut, side_by_side(self._words.hashed, cut), strict=True):
+            begin = 0
+            while begin < len(piece):
+                n_changes, end = self.tree.n_changes, begin + size
+                learned = self._learn_piece(piece[begin:end], hashed.part(begin, end), few)
+                found.append(learned)
+                begin += len(learned)
+                few = FEW if self.tree.n_changes == n_changes else min(2 * few, PIECE)
+                size = min(2 * size, PIECE) if few == FEW else few
         return np.concatenate(found)
 
-    def _learn_piece(self, masked: pl.Series, few: int) -> NDArray[np.int32]:
+    def _learn_piece(self, masked: pl.Series, hashed: Hashed, few: int) -> NDArray[np.int32]:
         """Return ids of (n,) messages, n > 0, as far as they were learned.
 
         Drain is sequential: where a message goes depends on all before it. But until one changes
@@ -85,7 +90,7 @@ class Learner:
         tree = self.tree
         self._words.add(tree.template(i) for i in range(self._n_held, len(tree)))
         self._n_held, n_changes = len(tree), tree.n_changes
-        alike = self._words.alike(masked)
+        alike = self._words.alike(hashed)
         ids: list[int] = []
         for row, text in zip(alike.first, masked.gather(alike.first), strict=True):
             ids.append(self._learn_one(text))

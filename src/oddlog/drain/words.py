@@ -8,7 +8,8 @@ weights drawn anew by each object, so that nobody can write a log in which two o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,26 @@ PIECE = 8_192  # messages whose tokens are in memory at a time
 # A word that no template holds may share the slot of one, and is then told apart for nothing.
 SLOT_BITS = 20
 _ODD = r"[\t\n\x0b\x0c\r\x1c-\x1f]|  "  # blanks but single ones, as far as they are ASCII
+
+
+class Hashed(NamedTuple):
+    """The words of n messages.
+
+    Attributes:
+        hashes: (t,) uint64 of each word.
+        weights: (t,) uint64 of its place in its message.
+        begin: (n + 1,) int64, where the words of each message begin, and the end.
+    """
+
+    hashes: NDArray[np.uint64]
+    weights: NDArray[np.uint64]
+    begin: NDArray[np.int64]
+
+    def part(self, first: int, end: int) -> Hashed:
+        """Return the words of the messages from the first one to before an end."""
+        begin = self.begin[first : end + 1]
+        words = slice(begin[0], begin[-1])
+        return Hashed(self.hashes[words], self.weights[words], begin - begin[0])
 
 
 class Words:
@@ -43,16 +64,21 @@ class Words:
         words = {token for template in templates for token in template if token is not None}
         self._is_held[_slots(self._hash(pl.Series(list(words), dtype=pl.String)))] = True
 
-    def alike(self, masked: pl.Series) -> Repeats:
-        """Number (n,) masked messages, n > 0, by what the templates can tell apart."""
+    def hashed(self, masked: pl.Series) -> Hashed:
+        """Split (n,) masked messages into words, and hash these; no matter which words are held."""
         tokens = _spaced(masked).str.split(" ")
         size = tokens.list.len().to_numpy()
-        start = np.cumsum(size, dtype=np.int64) - size
+        begin = np.append(0, np.cumsum(size, dtype=np.int64))
         hashes = self._hash(tokens.explode())
-        place = np.arange(len(hashes)) - np.repeat(start, size)
+        place = np.arange(len(hashes)) - np.repeat(begin[:-1], size)
         weights = self._weights[np.minimum(place, len(self._weights) - 1)]
+        return Hashed(hashes, weights, begin)
+
+    def alike(self, messages: Hashed) -> Repeats:
+        """Number n > 0 messages by what the templates can tell apart."""
+        hashes, weights, begin = messages
         codes = np.where(self._is_held[_slots(hashes)], hashes, np.uint64(1))
-        sums = np.add.reduceat(codes * weights, start)
+        sums = np.add.reduceat(codes * weights, begin[:-1])
         return renumber(np.unique(sums, return_inverse=True)[1])
 
     def _hash(self, words: pl.Series) -> NDArray[np.uint64]:
@@ -65,6 +91,8 @@ def _slots(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _spaced(masked: pl.Series) -> pl.Series:
     """Return messages with their words, as ``str.split`` finds them, one blank apart."""
+    if _is_spaced(masked):
+        return masked
     text = pl.col(masked.name).str
     is_odd = text.contains(_ODD) | text.starts_with(" ") | text.ends_with(" ")
     is_odd |= text.len_bytes() != text.len_chars()
@@ -74,7 +102,17 @@ def _spaced(masked: pl.Series) -> pl.Series:
     return masked.clone().scatter(rows, [" ".join(text.split()) for text in masked.gather(rows)])
 
 
-def pieces(masked: pl.Series) -> Iterator[pl.Series]:
-    """Yield messages in pieces that bound the memory of their tokens."""
-    for begin in range(0, len(masked), PIECE):
-        yield masked[begin : begin + PIECE]
+def _is_spaced(masked: pl.Series) -> bool:
+    """Return whether all is plain ASCII with single blanks between words; an empty text is not."""
+    together = f"\n{masked.str.join(chr(10)).item()}\n"
+    if not together.isascii():
+        return False
+    text = np.frombuffer(together.encode(), dtype=np.uint8)
+    is_blank = text <= ord(" ")
+    n_controls = int((text < ord(" ")).sum())
+    return n_controls == len(masked) + 1 and not (is_blank[1:] & is_blank[:-1]).any()
+
+
+def pieces(masked: pl.Series) -> list[pl.Series]:
+    """Return messages in pieces that bound the memory of their tokens."""
+    return [masked[begin : begin + PIECE] for begin in range(0, len(masked), PIECE)]

@@ -26,15 +26,15 @@ from oddlog.shapes import split_lines
 
 STDIN = "-"
 PACKED_BYTES = 1 << 16  # unpacked at once, so that a small file cannot fill the memory
-BLOCK_BYTES = 1 << 23
+BLOCK_BYTES = 1 << 21
 MAX_LINE_BYTES = 1 << 26
 SNIFF_BYTES = 1 << 16
 UTF_16_SHARE = 0.7  # of every other byte that is NUL
 N_CONTROLS, CONTROL_SHARE = 64, 0.05  # more than both in the first bytes: binary
 _CONTROLS = bytes(sorted({*range(32)} - {8, 9, 10, 11, 12, 13, 27})) + b"\x7f"
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff][^\n]*")
-_CR = re.compile(r"\r(?:\n|$)")
-_NUL = re.compile(r"\x00[^\n]*")
+_CR = re.compile(rb"\r(?:\n|$)")
+_NUL = re.compile(rb"\x00[^\n]*")
 _BOM = b"\xef\xbb\xbf"
 _COLOUR = r"\x1b\[[0-9;]*m"  # of ANSI: a colour, bold and so on, or the end of it
 
@@ -248,21 +248,29 @@ def to_lines(block: bytes) -> Block:
     """Return the lines of bytes that end where a line does, and what was repaired in them."""
     n_repaired = 0
     whole: bytes | None = block
-    try:
-        text = block.decode()
-    except UnicodeDecodeError:
+    if not _is_utf8(block):
         n_repaired = len(_NOT_UTF8.findall(block.decode(errors="surrogateescape")))
-        text, whole = block.decode(errors="backslashreplace"), None
-    n_nul = len(_NUL.findall(text)) if "\0" in text else 0
-    series = split_lines(block if whole is not None else text.encode())
+        block, whole = block.decode(errors="backslashreplace").encode(), None
+    n_nul = len(_NUL.findall(block)) if b"\0" in block else 0
+    series = split_lines(block)
     n_cr = 0
-    if "\r" in text:
-        n_cr, whole = len(_CR.findall(text)), None
+    if b"\r" in block:
+        n_cr, whole = len(_CR.findall(block)), None
         series = series.str.strip_chars_end("\r")
     n_coloured = 0
-    if "\x1b" in text:  # two characters take twenty times as long to look for
+    if b"\x1b" in block:  # two characters take twenty times as long to look for
         series, n_coloured, whole = *without_colours(series), None
     return Block(series, Repairs(n_repaired, n_nul, n_cr, n_coloured), whole)
+
+
+def _is_utf8(block: bytes) -> bool:
+    if block.isascii():
+        return True
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def without_colours(lines: pl.Series) -> tuple[pl.Series, int]:

@@ -17,6 +17,7 @@ from oddlog.formats.lines import Block, Repairs, iter_lines, modified
 from oddlog.formats.parse import Parsed, Plan, parse, plan
 from oddlog.formats.shaped import shapes_of_block
 from oddlog.shapes import Shaped
+from oddlog.threads import ahead
 
 CHUNK_LINES = 200_000
 NO_MATCH = "; no line is of that format: is it another kind of log? --format says which"
@@ -164,13 +165,15 @@ def iter_shaped(
 ) -> Iterator[Chunk]:
     """Read a source as ``iter_events`` does, with what makes template ids of it soon."""
     name = str(source)
-    blocks = iter_lines(name)
+    soon = ahead if Path(name).is_file() else iter  # a pipe may have nothing for long
+    blocks = soon(iter_lines(name))
     reference = modified(name) if reference is None else reference
     sample, blocks = _sample(blocks)
     layout, note = _settle(sample, format)
     settled = plan(name, layout, session_by, reference, columns)
     n_sessions = n_events = 0
-    for (events, counts, _, shaped), repairs in _parsed(blocks, settled, chunk_lines):
+    tables = soon((_table(block, settled), block.repairs) for block in blocks)
+    for (events, counts, _, shaped), repairs in _parsed(tables, settled, chunk_lines):
         n_events += events.height
         n_sessions += int(events["sessions"].list.len().sum())
         report = ReadReport(name, layout.name, note, **asdict(counts), **asdict(repairs))
@@ -209,14 +212,14 @@ def _settle(sample: pl.Series, format: str | Layout) -> tuple[Layout, str]:
 
 
 def _parsed(
-    blocks: Iterator[Block], settled: Plan, chunk_lines: int
+    tables: Iterator[tuple[pl.DataFrame, Repairs]], settled: Plan, chunk_lines: int
 ) -> Iterator[tuple[Parsed, Repairs]]:
     lines = _table(Block(pl.Series([], dtype=pl.String), Repairs(), b""), settled)
     repairs, first_line, any_yet = Repairs(), 1, False
     wanted = chunk_lines
-    for block in blocks:
-        repairs = repairs + block.repairs
-        lines = pl.concat([lines, _table(block, settled)], rechunk=False)
+    for table, repaired in tables:
+        repairs = repairs + repaired
+        lines = pl.concat([lines, table], rechunk=False)
         while lines.height > wanted:
             parsed = _parse(settled, lines[:wanted], first_line, hold=True)
             n_held = parsed.n_held

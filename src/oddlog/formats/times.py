@@ -47,6 +47,8 @@ def parse_times(texts: pl.Series, formats: Sequence[str], reference: datetime | 
         reference: Time with a zone about which a time without a year is placed; None leaves it
             null.
     """
+    if texts.null_count() == len(texts):
+        return pl.Series("time", [None], pl.Datetime("us", "UTC")).new_from_index(0, len(texts))
     values = np.full(len(texts), np.datetime64("NaT"), dtype="datetime64[us]")
     todo = np.flatnonzero(texts.is_not_null().to_numpy())
     for name in [f for given in formats for f in (ANY if given == "any" else (given,))]:

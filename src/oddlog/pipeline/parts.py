@@ -27,8 +27,9 @@ from oddlog.formats import ReadReport
 from oddlog.formats.read import CHUNK_LINES
 from oddlog.group import Grouper, GroupReport, LogClock, group
 from oddlog.pipeline.prepare import messages_of
-from oddlog.pipeline.reading import CLOCK, Reader, Reading, ahead, in_time, let_go
+from oddlog.pipeline.reading import CLOCK, Reader, Reading, in_time, let_go
 from oddlog.run import Progress
+from oddlog.threads import ahead
 
 PART_EVENTS = 1_000_000
 N_BUCKETS = 128

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -145,19 +143,6 @@ def let_go(held: list[T]) -> Iterator[T]:
     """Yield what a list holds, and keep nothing that was yielded in memory."""
     while held:
         yield held.pop(0)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield items while another thread makes the next one; keep none that was yielded."""
-
-    def make() -> list[T]:
-        return list(islice(items, 1))
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(make)
-        while made := coming.result():
-            coming = pool.submit(make)
-            yield made.pop()
 
 
 def in_time(tables: list[pl.DataFrame]) -> pl.DataFrame:
