@@ -47,6 +47,14 @@ def test_the_reason_tells_what_the_length_gives_and_what_a_minute_would():
     )
 
 
+def test_a_log_of_one_second_is_told_why_it_has_windows_of_lines():
+    told = choose_time(events([0] * 5000))[1]
+    assert told == (
+        "lines:100 per source (no sessions, and too dense for times: 1s gives 1 window of about "
+        "5,000 events)"
+    )
+
+
 def test_windows_are_counted_for_each_source():
     found = {each.seconds: each[1:] for each in windows_of(events(range(120), "ab"))}
     assert found[60] == (4, 30.0)

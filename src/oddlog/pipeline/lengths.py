@@ -74,4 +74,5 @@ def _from_usual(given: Given) -> float:
 
 
 def _told(given: Given) -> str:
-    return f"{given.n_windows:,} windows of about {given.n_events:.0f} events"
+    windows = "1 window" if given.n_windows == 1 else f"{given.n_windows:,} windows"
+    return f"{windows} of about {given.n_events:,.0f} events"
