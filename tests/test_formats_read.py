@@ -159,10 +159,15 @@ def test_a_session_regex_has_at_most_one_group() -> None:
         sessions(["x"], "(a)(b)")
 
 
-def test_a_field_that_never_occurs_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text('{"msg": "a"}\n')
-    with pytest.raises(FormatError, match="no line has a value of the field 'request_id'"):
+@pytest.mark.parametrize(
+    "lines",
+    ['{"msg": "a", "rid": 1}\n{"msg": "b", "at": {"x": 1}}\n', 'msg="a=c" rid=1\nmsg=b at=x\n'],
+    ids=["json", "logfmt"],
+)
+def test_a_field_that_never_occurs_is_told_with_those_that_do(tmp_path: Path, lines: str) -> None:
+    path = tmp_path / "x.log"
+    path.write_text(lines)
+    with pytest.raises(FormatError, match=r"no line has a value .*'request_id'.*\(msg, rid, at\)"):
         read_events(path, session_by="request_id")
 
 

@@ -16,10 +16,12 @@ from oddlog.formats.layouts import Layout, layout_named
 from oddlog.formats.lines import Block, Repairs, iter_lines, modified
 from oddlog.formats.parse import Parsed, Plan, parse, plan
 from oddlog.formats.shaped import shapes_of_block
+from oddlog.formats.structured import field_names
 from oddlog.shapes import Shaped
 from oddlog.threads import ahead
 
 CHUNK_LINES = 200_000
+MOST_NAMED = 20  # fields, to somebody who named one that is not there
 NO_MATCH = "; no line is of that format: is it another kind of log? --format says which"
 
 
@@ -179,8 +181,10 @@ def iter_shaped(
         report = ReadReport(name, layout.name, note, **asdict(counts), **asdict(repairs))
         yield Chunk(events, report, shaped)
     if settled.field is not None and session_by is not None and n_events and not n_sessions:
+        known = layout.fields or field_names(sample, layout.reads)
+        told = f" ({', '.join(known[:MOST_NAMED])})" if known else ""
         raise FormatError(
-            f"{name}: no line has a value of the field {session_by!r}; name another field, "
+            f"{name}: no line has a value of the field {session_by!r}; name another field{told}, "
             "or give a regex for the message"
         )
 

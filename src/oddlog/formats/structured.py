@@ -6,8 +6,10 @@ Whole columns: a key is looked for in all lines at once, and the next name of th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import polars as pl
@@ -40,6 +42,8 @@ LEVEL_KEYS = (
 HOST_KEYS = ("host", "hostname", "host.name", "_HOSTNAME", "node")
 SEVERITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
+LOOKED_AT = 100  # lines whose fields are named
+_NAMES = re.compile(r'(?:^|\s)([A-Za-z_@][^\s="]*)=')
 _PAIR = r'[^\s="]+(?:=(?:"(?:[^"\\]|\\.)*"|[^\s"]\S*)?)?'
 _LOGFMT = r'^\s*[A-Za-z_@][^\s="]*=(?:"(?:[^"\\]|\\.)*"|[^\s"]\S*)?\s+[^\s="]+='
 
@@ -111,6 +115,19 @@ def logfmt_fields(lines: pl.Series, field: str | None) -> pl.DataFrame:
             "session": _nothing(len(lines)) if field is None else _first_pair(lines, (field,)),
         }
     ).with_columns(_blank_unmatched())
+
+
+def field_names(lines: pl.Series, reads: str) -> tuple[str, ...]:
+    """Return the fields of some lines of JSON or logfmt, in the order of their first appearance."""
+    found: dict[str, None] = {}
+    for line in lines.head(LOOKED_AT):
+        if reads == "logfmt":
+            found |= dict.fromkeys(_NAMES.findall(line))
+            continue
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            found |= dict.fromkeys(record if isinstance(record, dict) else ())
+    return (*found,)
 
 
 def severity(priority: pl.Series) -> pl.Series:
