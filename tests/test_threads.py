@@ -15,9 +15,12 @@ from oddlog.formats import lines as lines_module
 from oddlog.formats import read as read_module
 from oddlog.formats import read_events
 from oddlog.formats.read import iter_shaped
-from oddlog.threads import ahead, side_by_side
+from oddlog.threads import ahead, two_at_a_time
 
-WAYS = {"ahead": ahead, "side_by_side": lambda items: side_by_side(lambda item: item, list(items))}
+WAYS = {
+    "ahead": ahead,
+    "two_at_a_time": lambda items: two_at_a_time(lambda item: item, list(items)),
+}
 
 
 def threads():
@@ -47,12 +50,12 @@ def test_items_are_worked_on_in_order_and_an_error_comes_in_its_place():
 
     made = []
     with pytest.raises(ZeroDivisionError):
-        made.extend(side_by_side(work, [1, 2, 3, 4, 5]))
+        made.extend(two_at_a_time(work, [1, 2, 3, 4, 5]))
     assert made == [4, 6, 12]
 
 
 def test_one_item_needs_no_thread():
-    assert list(side_by_side(lambda _: threading.current_thread(), [0])) == [
+    assert list(two_at_a_time(lambda _: threading.current_thread(), [0])) == [
         threading.current_thread()
     ]
 
@@ -68,7 +71,7 @@ def test_one_item_is_made_ahead_and_no_more():
 
 def test_no_more_is_worked_on_than_two_ahead():
     begun = []
-    coming = side_by_side(begun.append, range(100))
+    coming = two_at_a_time(begun.append, range(100))
     next(coming)
     coming.close()
     assert len(begun) <= 3

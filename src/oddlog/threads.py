@@ -60,7 +60,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield made.pop()
 
 
-def side_by_side(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+def two_at_a_time(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
     """Yield what work makes of each item, in order, two of them at a time."""
     if len(items) < 2:
         yield from map(work, items)

@@ -13,7 +13,7 @@ from oddlog.drain.grouped import EXAMPLE_CHARS, split
 from oddlog.drain.settings import DrainConfig
 from oddlog.drain.tree import Tokens, Tree, text_of
 from oddlog.drain.words import PIECE, Hashed, Words, pieces
-from oddlog.threads import side_by_side
+from oddlog.threads import two_at_a_time
 
 NOT_LEARNED = -1
 FEW = 256  # messages: the smallest piece in which alike ones are looked for
@@ -70,7 +70,7 @@ class Learner:
         """
         found, size, few = [np.empty(0, dtype=np.int32)], FEW, FEW
         cut = pieces(masked)
-        for piece, hashed in zip(cut, side_by_side(self._words.hashed, cut), strict=True):
+        for piece, hashed in zip(cut, two_at_a_time(self._words.hashed, cut), strict=True):
             begin = 0
             while begin < len(piece):
                 n_changes, end = self.tree.n_changes, begin + size

@@ -25,7 +25,7 @@ from oddlog.drain.tree import Tokens, template_of, text_of
 from oddlog.drain.words import Words, pieces
 from oddlog.errors import ArtifactError, ConfigError, NotFittedError
 from oddlog.shapes import Shaped
-from oddlog.threads import side_by_side
+from oddlog.threads import two_at_a_time
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Templates:
         limit = self.config.max_tokens
         found = [np.empty(0, dtype=np.int32)]
         cut = pieces(masked)
-        for piece, hashed in zip(cut, side_by_side(words.hashed, cut), strict=True):
+        for piece, hashed in zip(cut, two_at_a_time(words.hashed, cut), strict=True):
             alike = words.alike(hashed)
             ids = [_find(indexes, split(text, limit)) for text in piece.gather(alike.first)]
             found.append(np.array(ids, dtype=np.int32)[alike.codes])
