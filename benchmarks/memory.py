@@ -2,6 +2,7 @@
 
 python benchmarks/memory.py --work DIR [--lines 1e6 3e6 11e6 50e6] [--detector NAME] [--distinct]
 python benchmarks/memory.py --work DIR --lines 11e6 --commands fit update evaluate templates
+python benchmarks/memory.py --work DIR --lines 11e6 --commands fit update --window lines:100
 
 The log is the HDFS sample (``ODDLOG_DATA``) again and again, each time with block ids of its own
 and days later, until it has as many lines as asked. With ``--distinct`` no session is like another
@@ -51,6 +52,7 @@ DIGITS = (
     b"dfs.DataNode$PacketResponder: Received block",
 )
 """How the four kinds of lines begin after their time and thread, and the word for severity."""
+Key = tuple[str, str, str, bool, int]  # command, detector, window, distinct, lines
 KB = 1_000  # of ru_maxrss: kibibytes on Linux; the table says MB
 
 
@@ -130,13 +132,13 @@ def write_log(path: Path, n_lines: int, *, distinct: bool) -> None:
     staging.replace(path)
 
 
-def fit(work: Path, detector: str, *, distinct: bool) -> Path:
-    model = work / f"model-{detector}{'-distinct' * distinct}"
+def fit(work: Path, detector: str, window: str, *, distinct: bool) -> Path:
+    model = work / f"model-{detector}-{window.replace(':', '-')}{'-distinct' * distinct}"
     if not model.exists():
         log, text = work / "sample.log", sample()
         log.write_bytes(Numbered(text).copy(0) if distinct else text)
         command = ["fit", str(log), "--model", str(model), "--format", "hdfs"]
-        command += ["--detector", detector]
+        command += ["--detector", detector, "--window", window]
         subprocess.run([*ODDLOG, *command], check=True, stdout=subprocess.DEVNULL)
     return model
 
@@ -154,7 +156,9 @@ def write_labels(path: Path, n_lines: int) -> None:
         )
 
 
-def arguments_of(command: str, log: Path, model: Path, detector: str) -> tuple[list[str], Path]:
+def arguments_of(
+    command: str, log: Path, model: Path, arguments: argparse.Namespace
+) -> tuple[list[str], Path]:
     """Return what follows ``oddlog``, and the place that is written to."""
     suffixes = {"score": ".jsonl", "report": ".html", "evaluate": ".json", "templates": ".parquet"}
     place = log.with_name(f"{command}-{log.stem}-{model.name}")
@@ -165,7 +169,7 @@ def arguments_of(command: str, log: Path, model: Path, detector: str) -> tuple[l
     if command != "templates":
         given += ["--model", str(out if command == "fit" else model)]
     if command == "fit":
-        given += ["--detector", detector]
+        given += ["--detector", arguments.detector, "--window", arguments.window]
     if command == "evaluate":
         given += ["--labels", str(log.with_suffix(".csv"))]
     return given if command == "fit" else [*given, "--out", str(out)], out
@@ -177,7 +181,7 @@ def measure(
     """Run a command once; return its peak of memory, its times, and the flagged of ``score``."""
     scratch = log.with_name("scratch")
     scratch.mkdir(exist_ok=True)
-    given, out = arguments_of(command, log, model, arguments.detector)
+    given, out = arguments_of(command, log, model, arguments)
     begin = time.monotonic()
     process = subprocess.Popen(
         [*ODDLOG, *given],
@@ -205,12 +209,13 @@ def measure(
 def table() -> str:
     """Return the latest record of each detector, kind of log and length."""
     latest = {_key(r): r for r in read(RESULTS)}
-    head = ["command", "detector", "sessions", "lines", "GB", "peak MB"]
+    head = ["command", "detector", "window", "sessions", "lines", "GB", "peak MB"]
     head += ["lines/s of a processor", "lines/s", "seconds", "flagged"]
     rows = [
         [
             f"`{command}`",
             "" if command == "templates" else name,
+            "" if command == "templates" else window,
             "all distinct" if distinct else "repeated",
             f"{lines:,}",
             f"{r['bytes'] / 1e9:.2f}",
@@ -220,17 +225,17 @@ def table() -> str:
             f"{r['wall_s']:,.0f}",
             f"{r['flagged']:,}" if "flagged" in r else "",
         ]
-        for (command, name, distinct, lines), r in sorted(latest.items(), key=_order)
+        for (command, name, window, distinct, lines), r in sorted(latest.items(), key=_order)
     ]
     return markdown(head, rows)
 
 
-def _key(record: dict[str, Any]) -> tuple[str, str, bool, int]:
-    command = record.get("command", "score")
-    return command, record["detector"], record.get("distinct", False), record["lines"]
+def _key(record: dict[str, Any]) -> Key:
+    command, window = record.get("command", "score"), record.get("window", "session")
+    return command, record["detector"], window, record.get("distinct", False), record["lines"]
 
 
-def _order(item: tuple[tuple[str, str, bool, int], Any]) -> tuple[int, tuple[str, str, bool, int]]:
+def _order(item: tuple[Key, Any]) -> tuple[int, Key]:
     return COMMANDS.index(item[0][0]), item[0]
 
 
@@ -254,6 +259,7 @@ def main() -> None:
     parser.add_argument("--lines", type=float, nargs="*", default=LENGTHS)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=["score"])
     parser.add_argument("--detector", default="key_set")
+    parser.add_argument("--window", default="session", help="as for oddlog fit")
     parser.add_argument("--distinct", action="store_true", help="no session like another one")
     parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
     parser.add_argument("--keep", action="store_true", help="leave the logs there")
@@ -262,9 +268,10 @@ def main() -> None:
     if arguments.work:
         arguments.work.mkdir(parents=True, exist_ok=True)
         done = set() if arguments.again else {_key(r) for r in read(RESULTS)}
-        model = fit(arguments.work, arguments.detector, distinct=arguments.distinct)
+        detector, window = arguments.detector, arguments.window
+        model = fit(arguments.work, detector, window, distinct=arguments.distinct)
         for n_lines in map(int, arguments.lines):
-            kind = {"detector": arguments.detector, "distinct": arguments.distinct}
+            kind = {"detector": detector, "window": window, "distinct": arguments.distinct}
             keys = [{"command": c, **kind, "lines": n_lines} for c in arguments.commands]
             if missing := [key for key in keys if _key(key) not in done]:
                 measure_all(missing, model, arguments)

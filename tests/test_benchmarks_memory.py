@@ -59,9 +59,9 @@ def test_a_measured_command_leaves_the_model_and_no_results(memory, monkeypatch,
         encoding="utf-8",
     )
     monkeypatch.setattr(memory, "sample", log.read_bytes)
-    model = memory.fit(tmp_path, "key_set", distinct=False)
+    model = memory.fit(tmp_path, "key_set", "session", distinct=False)
     before = sorted(tmp_path.iterdir())
-    options = argparse.Namespace(detector="key_set")
+    options = argparse.Namespace(detector="key_set", window="session")
     found = {command: memory.measure(command, log, model, options) for command in ("fit", "score")}
     assert all(record["peak_mb"] > 50 and record["cpu_s"] > 0 for record in found.values())
     assert [command for command, record in found.items() if "flagged" in record] == ["score"]

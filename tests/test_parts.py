@@ -127,7 +127,9 @@ def test_events_out_of_order_and_before_the_first_time_age_sessions_as_in_the_wh
     assert "before the first time" in told
 
 
-@pytest.mark.parametrize("window", ["session,max=4", "session,max=4,gap=30s"])
+@pytest.mark.parametrize(
+    "window", ["session,max=4", "session,max=4,gap=30s", "session,age=30s", "time:60s,per=host"]
+)
 def test_several_sources_are_merged_as_in_the_whole(window, folder, fitted):
     pipeline = fitted(window)
     logs = [write_log(folder / f"{part}.log", 60, seed) for part, seed in (("b", 3), ("a", 4))]

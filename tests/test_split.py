@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from oddlog.errors import ConfigError
 from oddlog.events import EVENT_COLUMNS, Sequences, check_events
 from oddlog.group import Window, group
-from oddlog.split import check_no_leak, cut_rows, cut_sessions_at_random, cut_sessions_by_time
+from oddlog.split import (
+    check_no_leak,
+    cut_rows,
+    cut_sessions_at_random,
+    cut_sessions_by_time,
+    cut_windows,
+)
 
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 
@@ -250,6 +256,21 @@ def test_windows_built_inside_parts_of_rows_do_not_leak(events, text):
 def test_rows_are_not_cut_by_shares_that_do_not_fit(shares, problem):
     with pytest.raises(ConfigError, match=problem):
         cut_rows(log(*TEN), shares)
+
+
+@pytest.mark.parametrize(("text", "n_discarded"), [("lines:4", 0), ("lines:4/2", 4)])
+def test_drawn_windows_are_cut_at_the_shares_of_each_source(text, n_discarded):
+    lines = [(i, "") for i in range(80)]
+    events = pl.concat([log(*lines[:40]), log(*lines, source="b.log")])
+    windows, _ = group(events, Window.parse(text))
+    chosen, report = cut_windows(windows, [0.5, 0.3, 0.2])
+    parts = [windows.take(part) for part in chosen]
+    check_no_leak(*parts)
+    assert report.n_discarded == n_discarded  # the one before each cut of each source
+    for source, n_lines in (("a.log", 40), ("b.log", 80)):
+        own = [part.events.filter(pl.col("source") == source)["line"] for part in parts]
+        assert [lines.max() for lines in own][-1] == n_lines
+        assert own[0].max() < own[1].min() <= own[1].max() < own[2].min()
 
 
 # The guard

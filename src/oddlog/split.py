@@ -1,7 +1,8 @@
 """Cut a log into training, validation, calibration and test parts so that nothing leaks.
 
-Windows of lines or time are built inside parts that were cut first (``cut_rows``); sessions are
-built first and go whole into one part, by time or at random. What cannot be placed without being
+Windows of lines or time are built inside parts that were cut first (``cut_rows``), unless the log
+is known by windows drawn from it (``cut_windows``); sessions are built first and go whole into one
+part, by time or at random. What cannot be placed without being
 seen from two parts is discarded and counted. ``check_no_leak`` holds any other way of splitting to
 the same rule.
 
@@ -85,6 +86,32 @@ def cut_rows(events: pl.DataFrame, shares: Sequence[float]) -> list[pl.DataFrame
     return parts
 
 
+def cut_windows(sequences: Sequences, shares: Sequence[float]) -> tuple[list[Ints], SplitReport]:
+    """Cut windows of lines or time that were drawn from a log into consecutive parts.
+
+    Each source is cut by itself, at these shares of its windows by their first events, and a
+    window that reaches the first event of a later part is discarded.
+
+    Args:
+        sequences: Windows over one table, each of one source, whose rows are in order.
+        shares: Share of the windows for each part, in order.
+
+    Returns:
+        (k,) rising numbers of the windows in each part, and what was counted.
+
+    Raises:
+        ConfigError: The shares do not fit, or a part would be empty.
+    """
+    first = sequences.rows[sequences.offsets[:-1]]
+    last = sequences.rows[sequences.offsets[1:] - 1]
+    part = np.full(len(sequences), _UNUSED, dtype=np.int64)
+    source = sequences.events["source"].gather(first).rank("dense").to_numpy()
+    for name in np.unique(source):
+        own = np.flatnonzero(source == name)
+        part[own] = _consecutive(first[own], last[own], _bounds(shares, len(own)))
+    return _parts(part, shares, "they lie across a cut")
+
+
 def cut_sessions_by_time(
     sequences: Sequences, shares: Sequence[float]
 ) -> tuple[list[Ints], SplitReport]:
@@ -108,13 +135,7 @@ def cut_sessions_by_time(
     session, n_sessions = _sessions(sequences)
     bounds = _bounds(shares, n_sessions)
     first, last = _spans(sequences, session, n_sessions)
-    in_order = np.sort(first)
-    # Sessions that begin with the same line are on the same side of a cut.
-    cuts = np.array([in_order[b] for b in bounds if b < n_sessions], dtype=np.int64)
-    part = np.searchsorted(cuts, first, side="right")
-    straddles = part != np.searchsorted(cuts, last, side="right")
-    part = np.where(straddles, _DISCARDED, part)
-    part[np.searchsorted(cuts, first, side="right") >= len(bounds)] = _UNUSED
+    part = _consecutive(first, last, bounds)
     return _parts(part[session], shares, "they lie across a cut")
 
 
@@ -192,6 +213,23 @@ def _bounds(shares: Sequence[float], n: int) -> list[int]:
     if min(shares) < 1 or sum(shares) > n:
         raise ConfigError(f"parts {[*shares]}: each is 1 or more, and there are {n:,} sessions")
     return [int(total) for total in accumulate(shares)]
+
+
+def _consecutive(first: Ints, last: Ints, bounds: Sequence[int]) -> Ints:
+    """Return (n,) the part of each session that has its events from place first to place last.
+
+    Args:
+        first: (n,) place of the first event.
+        last: (n,) place of the last one.
+        bounds: How many sessions begin before each part's end.
+    """
+    in_order = np.sort(first)
+    # Sessions that begin with the same line are on the same side of a cut.
+    cuts = np.array([in_order[b] for b in bounds if b < len(first)], dtype=np.int64)
+    begun = np.searchsorted(cuts, first, side="right")
+    part = np.where(begun != np.searchsorted(cuts, last, side="right"), _DISCARDED, begun)
+    part[begun >= len(bounds)] = _UNUSED
+    return part
 
 
 def _sessions(sequences: Sequences) -> tuple[Ints, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,17 +29,18 @@ from oddlog.group.window import Window, microseconds
 
 @dataclass(frozen=True, eq=False)
 class LogClock:
-    """The clock of a log of one source, beside some of its events, in microseconds since 1970.
+    """The clocks of a log's sources, beside some of its events, in microseconds since 1970.
+
+    Events of several sources are merged by these clocks: what comes later in the table is no
+    earlier by its own source's clock than by that of any other source.
 
     Attributes:
-        at: (N,) the clock at each event, null before the source's first time.
-        first: The clock when it began; None of a source without times.
-        last: The clock at the end of the log.
+        at: (N,) its source's clock at each event, null before the source's first time.
+        spans: Of each source that has times, its clock when it began and when the log ended.
     """
 
     at: pl.Series
-    first: int | None
-    last: int | None
+    spans: Mapping[str, tuple[int, int]]
 
 
 def group(
@@ -49,7 +51,7 @@ def group(
     Args:
         events: The table (see ``EVENT_COLUMNS``): each source's events in the order of its file.
         window: The rule; ``oddlog.group`` says what each one means.
-        log: Where the events are all of some sessions, and not all of the log: the log's clock.
+        log: Where the events are all of some sessions, and not all of the log: the log's clocks.
 
     Returns:
         The windows, as row numbers of ``events`` (not copied), and what was counted on the way.
@@ -168,8 +170,10 @@ class _Log:
     def of(cls, events: pl.DataFrame, clock: Ints, log: LogClock | None) -> _Log:
         source = _codes(events["source"])
         if log is not None:
-            span = (NO_TIME if at is None else at for at in (log.first, log.last))
-            return cls(source, clock, *(np.array([at]) for at in span))
+            names = events["source"].unique(maintain_order=True)
+            spans = [log.spans.get(name, (NO_TIME, NO_TIME)) for name in names]
+            first, last = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+            return cls(source, clock, first, last)
         timed = np.flatnonzero(clock != NO_TIME)
         first = np.full(int(source.max(initial=-1)) + 1, NO_TIME)
         last = first.copy()

@@ -1,4 +1,4 @@
-"""How long windows of time are where nobody said so: by what a length gives of this log.
+"""Which windows a log gets where nobody said so: by what it names, and what a length gives of it.
 
 A window of one event has neither order nor counts, and of few windows nothing can be learned and no
 rate be kept. So the length is the one nearest to a minute that gives enough of both.
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from oddlog.errors import ConfigError
 from oddlog.events import column
 from oddlog.group import Window
 
@@ -27,6 +28,31 @@ class Given(NamedTuple):
     seconds: int
     n_windows: int
     n_events: float
+
+
+def choose_window(events: pl.DataFrame, wanted: Window | None) -> tuple[Window, str]:
+    """Return the window rule, and in words what it is and why.
+
+    Raises:
+        ConfigError: Windows by session of a log that names none.
+    """
+    if wanted is not None:
+        if wanted.by == "session" and not names_sessions(events):
+            raise ConfigError(
+                f"windows by {wanted}, but no line names a session; say where with --session-by, "
+                "or cut by --window time:60s or lines:100"
+            )
+        return wanted, f"{wanted} (as asked)"
+    if names_sessions(events):
+        return Window(by="session"), "session (the lines name sessions)"
+    if column(events, "time").is_not_null().any():
+        return choose_time(events)
+    return Window.parse("lines:100"), "lines:100 per source (neither sessions nor times)"
+
+
+def names_sessions(events: pl.DataFrame) -> bool:
+    """Return whether any line names a session."""
+    return bool(column(events, "sessions").list.len().sum())
 
 
 def choose_time(events: pl.DataFrame) -> tuple[Window, str]:

@@ -7,8 +7,8 @@ small ones. No session is cut, aged or left out: the windows are those of the lo
 are their verdicts. While lines are sorted another thread reads the next ones.
 
 Sessions with a gap or an age end by the clock of all lines of their source, which goes into the
-buckets with each line. Read whole whatever its size is a log of several sources whose windows need
-more than that: sessions with a gap or an age, and windows per host.
+buckets with each line. Read whole whatever its size is a log of several sources with windows per
+host: these are of neighbouring lines of all sources, which are read one after the other.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class LogParts:
         buckets = self._sorted(chunks, counts)
         self.in_buckets = True
         for tables in buckets.tables(self._part_events // 2):
-            log = counts.clock(tables) if self._reading.has_clock else None
+            log = self._reader.log_clock(tables) if self._reading.has_clock else None
             yield self._grouped(in_time(tables), log)
         self.report = replace(
             self.report,
@@ -160,28 +160,17 @@ class LogParts:
 
 
 class _Counts:
-    """The clock of a log of one source, from its beginning on, and what it says of its events."""
+    """What the clocks of a log say of its events."""
 
     def __init__(self) -> None:
         self.n_late = 0
         self.n_untimed = 0
-        self._first: int | None = None
-        self._last: int | None = None
 
     def add(self, events: pl.DataFrame) -> None:
         """Let the next events pass."""
         clock = events[CLOCK]
         self.n_late += int((column(events, "time") < clock).sum())
         self.n_untimed += clock.null_count()
-        known = clock.drop_nulls().cast(pl.Int64)
-        if len(known):
-            self._first = known[0] if self._first is None else self._first
-            self._last = known[-1]
-
-    def clock(self, tables: list[pl.DataFrame]) -> LogClock:
-        """Return the clock beside some of the events."""
-        at = pl.concat([table[CLOCK] for table in tables]).sort(nulls_last=False)  # as in_time
-        return LogClock(at.cast(pl.Int64), self._first, self._last)
 
 
 class Buckets:

@@ -20,9 +20,9 @@ from oddlog.formats import LAYOUTS, ReadReport, custom, read_events
 from oddlog.group import GroupReport, Window, group
 from oddlog.masks import masks_for, name_sessions
 from oddlog.pipeline.config import PipelineConfig
-from oddlog.pipeline.lengths import choose_time
+from oddlog.pipeline.lengths import choose_window, names_sessions
 from oddlog.pipeline.reading import GROUP, Reading, check_sources
-from oddlog.pipeline.sample import hold
+from oddlog.pipeline.sample import Held, hold
 from oddlog.run import Progress, silent
 from oddlog.session_ids import session_pattern
 from oddlog.split import (
@@ -31,6 +31,7 @@ from oddlog.split import (
     cut_rows,
     cut_sessions_at_random,
     cut_sessions_by_time,
+    cut_windows,
 )
 
 PARTS = ("training", "validation", "calibration")
@@ -43,7 +44,7 @@ class Preparation:
 
     Attributes:
         reads: One report per source.
-        drawn: Which of the log's sessions were held; None for all.
+        drawn: Which of the log's sessions or windows were held; None for all.
         window: The rule, and why it was chosen.
         groups: What the windows left out.
         split: How sessions were cut; None where rows were.
@@ -165,28 +166,8 @@ def read_sources(
     return events, tuple(reports)
 
 
-def choose_window(events: pl.DataFrame, wanted: Window | None) -> tuple[Window, str]:
-    """Return the window rule, and in words what it is and why.
-
-    Raises:
-        ConfigError: Windows by session of a log that names none.
-    """
-    if wanted is not None:
-        if wanted.by == "session" and not _names_sessions(events):
-            raise ConfigError(
-                f"windows by {wanted}, but no line names a session; say where with --session-by, "
-                "or cut by --window time:60s or lines:100"
-            )
-        return wanted, f"{wanted} (as asked)"
-    if _names_sessions(events):
-        return Window(by="session"), "session (the lines name sessions)"
-    if column(events, "time").is_not_null().any():
-        return choose_time(events)
-    return Window.parse("lines:100"), "lines:100 per source (neither sessions nor times)"
-
-
 def cut_parts(
-    events: pl.DataFrame, window: Window, config: PipelineConfig, seed: int
+    held: Held, window: Window, config: PipelineConfig, seed: int
 ) -> tuple[list[Sequences], tuple[GroupReport, ...], SplitReport | None]:
     """Cut a log into training, validation and calibration before anything learns from it.
 
@@ -196,12 +177,16 @@ def cut_parts(
     if window.by != "session":
         if config.cut == "random":
             raise ConfigError(f"windows {window} overlap in time: cut them by time, not at random")
-        grouped = [group(part, window) for part in cut_rows(events, config.shares)]
+        if held.windows is not None:
+            parts, split = cut_windows(held.windows.sequences, config.shares)
+            drawn = [held.windows.sequences.take(part) for part in parts]
+            return drawn, (held.windows.report,), split
+        grouped = [group(part, window) for part in cut_rows(held.events, config.shares)]
         for (part, report), name in zip(grouped, PARTS, strict=True):
             if not len(part):
                 raise ConfigError(f"the {name} part has no windows: {report.summary()}")
         return [part for part, _ in grouped], tuple(report for _, report in grouped), None
-    sequences, report = group(events, window)
+    sequences, report = group(held.events, window, held.clock)
     if config.cut == "time":
         parts, split = cut_sessions_by_time(sequences, config.shares)
     else:
@@ -247,12 +232,13 @@ def cut_log(
 ) -> CutLog:
     """Read, window and cut a log, and leave known anomalies out; nothing learns from it yet."""
     reading = Reading(sources, config.format, config.session_by, config.window or Window())
-    held = hold(reading, config.max_events, seed, progress)
-    events, reads = held.events, held.reads
-    _check_events(events, reads, config.session_by)
-    window, why = choose_window(events, config.window)
+    may_choose = config.window is None
+    held = hold(reading, config.max_events, seed, progress, may_choose=may_choose)
+    reads = held.reads
+    _check_events(held.events, reads, config.session_by)
+    window, why = held.chosen or choose_window(held.events, config.window)
     progress("windows", 0, 0)
-    parts, groups, split = cut_parts(events, window, config, seed)
+    parts, groups, split = cut_parts(held, window, config, seed)
     check_no_leak(*parts)
     label_report = None
     if labels is not None:
@@ -320,17 +306,13 @@ def _by_part(counts: Sequence[int]) -> str:
     return ", ".join(f"{n:,} of {part}" for n, part in zip(counts, PARTS, strict=True))
 
 
-def _names_sessions(events: pl.DataFrame) -> bool:
-    return bool(column(events, "sessions").list.len().sum())
-
-
 def _check_events(
     events: pl.DataFrame, reads: Sequence[ReadReport], session_by: str | None
 ) -> None:
     if not events.height:
         names = ", ".join(report.source for report in reads)
         raise FormatError(f"{names}: empty; there is nothing to learn from")
-    if session_by is not None and not _names_sessions(events):
+    if session_by is not None and not names_sessions(events):
         raise ConfigError(
             f"session_by {session_by!r}: found in no message; what is searched is the text that "
             "follows a line's header"

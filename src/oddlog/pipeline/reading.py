@@ -14,7 +14,7 @@ from oddlog.errors import ConfigError
 from oddlog.events import EVENT_COLUMNS, check_events, column
 from oddlog.formats import Layout, ReadReport, custom
 from oddlog.formats.read import CHUNK_LINES, Chunk, iter_shaped, total
-from oddlog.group import Window
+from oddlog.group import LogClock, Window
 from oddlog.run import Progress
 
 T = TypeVar("T")
@@ -75,11 +75,12 @@ class Reading:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the log has to be read whole."""
-        several = len(self.sources) > 1
-        return several and (
-            self.has_clock if self.window.by == "session" else self.window.per == "host"
-        )
+        """Whether the log has to be read whole.
+
+        A host's windows are of the lines of all sources as they merge, and these are read one
+        after the other.
+        """
+        return len(self.sources) > 1 and self.window.per == "host"
 
     @property
     def has_clock(self) -> bool:
@@ -93,12 +94,15 @@ class Reader:
     Attributes:
         reads: What became of each source's lines.
         ends: When each source ends, as ``Silences.mark`` asks.
+        spans: The clock of each source when it began and as it stands, as ``LogClock`` asks; of
+            sources whose events have it.
     """
 
     def __init__(self, reading: Reading, chunk_lines: int = CHUNK_LINES) -> None:
         check_sources(reading.sources)
         self.reads: list[ReadReport] = []
         self.ends = pl.DataFrame(schema={"source": pl.String(), "end": TIME})
+        self.spans: dict[str, tuple[int, int]] = {}
         self._reading = reading
         self._chunk_lines = chunk_lines
 
@@ -121,9 +125,15 @@ class Reader:
                     now = pl.max_horizontal(time.cum_max().forward_fill(), pl.lit(clock, TIME))
                     checked = checked.with_columns(now.alias(CLOCK))
                     clock = checked[CLOCK].max()
+                    self._note_span(checked.drop_nulls(CLOCK))
                 yield Chunk(checked, report, shaped)
             self.reads.append(total(reports))
         progress("reading", len(sources), len(sources))
+
+    def log_clock(self, tables: list[pl.DataFrame]) -> LogClock:
+        """Return the clocks beside some of the events, once all chunks have been taken."""
+        at = pl.concat([table[CLOCK] for table in tables]).sort(nulls_last=False)  # as in_time
+        return LogClock(at.cast(pl.Int64), self.spans)
 
     def _read(self, source: str | Path) -> Iterator[Chunk]:
         return iter_shaped(
@@ -137,6 +147,12 @@ class Reader:
     def _note_end(self, source: pl.Series, time: pl.Series) -> None:
         timed = pl.DataFrame({"source": source, "end": time}).drop_nulls("end").tail(1)
         self.ends = pl.concat([self.ends, timed]).unique("source", keep="last")
+
+    def _note_span(self, timed: pl.DataFrame) -> None:
+        if timed.height:
+            source, clock = timed["source"][0], timed[CLOCK].cast(pl.Int64)
+            first, _ = self.spans.get(source, (clock[0], 0))
+            self.spans[source] = first, clock[-1]
 
 
 def let_go(held: list[T]) -> Iterator[T]:
