@@ -27,7 +27,7 @@ class PipelineConfig(Config):
         window: How events are cut into sequences, as text such as "lines:100" too; None to choose
             by what the log has.
         max_events: Events of a log to hold in memory while learning, about 700 bytes each. Of one
-            with more, sessions are drawn at random; see ``pipeline.sample``.
+            with more, sessions or windows are drawn at random; see ``pipeline.sample``.
         cut: Cut normal data by time, or sessions at random.
         train_share: Share for weights, vocabulary and templates.
         valid_share: Share for choosing the epoch.
