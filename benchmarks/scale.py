@@ -158,7 +158,7 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     expected: pl.DataFrame | None = None
     if asked.ways:
-        model = memory.fit(asked.work, asked.detector, distinct=False)
+        model = memory.fit(asked.work, asked.detector, "session", distinct=False)
         logs = write_files(asked.work, int(asked.lines), asked.files)
     for way in asked.ways:
         took, out = measure(way, logs, model, asked.work)
