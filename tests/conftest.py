@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import known_logllm
 # No time limit for an example: on a busy machine it says nothing of the code.
 settings.register_profile("oddlog", deadline=None)
 settings.load_profile("oddlog")
+
+# Of what a shell runs in its background interrupts are ignored, and tests of them would fail.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
