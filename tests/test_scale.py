@@ -191,6 +191,15 @@ def test_workers_that_hash_otherwise_are_refused(fitted, logs, monkeypatch):
         scored(fitted("session"), [*logs, longer])
 
 
+def test_a_device_that_workers_would_not_take_is_refused(fitted, logs, monkeypatch, capsys):
+    arguments = ["score", str(logs[0]), "--model", str(fitted("session")), "--workers", "2"]
+    monkeypatch.setattr("sys.argv", ["oddlog", *arguments, "--device", "cuda"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "--device cuda: workers choose theirs" in capsys.readouterr().err
+
+
 def test_one_kind_of_workers_is_asked_for(tmp_path):
     for given, reason in (
         ((2, "tcp://h:1", tmp_path), "not both"),

@@ -308,6 +308,8 @@ def score(
         raise ConfigError(
             f"--all --out {out}: a report holds odd sequences; use .jsonl or .parquet"
         )
+    if (workers or dask) and device != "auto":
+        raise ConfigError(f"--device {device}: workers choose theirs; score without them")
     shown = console.is_terminal and not all and out is None
     with (
         terminal.progress_bars(notes) as progress,

@@ -187,10 +187,8 @@ def _by_session(job: Job, work: _Work, pieces: Sequence[tuple[str, ...]]) -> Jud
         (job, [*_files(found, ids, buckets)], ends, novel) for buckets in together(sizes, most)
     ]
     judged = work.each("scoring", judge_bucket, parts)
-    report = GroupReport(job.reading(job.sources).window, n_events=0, n_windows=0)
-    report = reduce(GroupReport.plus, (each.report for each in judged), report)
     report = replace(
-        report,
+        _sum([each.report for each in judged]),
         n_events=sum(each.n_events for each in found),
         n_outside=sum(each.n_outside for each in found),
     )
